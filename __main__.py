@@ -1,0 +1,160 @@
+"""The stack: config → settings → components → outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+
+import settings as inputs
+from components.cluster import Cluster, ClusterArgs
+from components.image_redirect import ImageRedirect, ImageRedirectArgs
+from components.kyverno import Kyverno, KyvernoArgs
+from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
+from components.vpc_access import VpcAccess, VpcAccessArgs, VpcArgs
+from settings import Settings
+
+
+def main() -> None:
+    """Declare the stack.
+
+    The order is a promise: registry → namespaces and VPC access → Kyverno → policy. Nothing is
+    redirected to a proxy that does not serve yet, and the policy is the first to be taken away.
+    """
+    settings = inputs.load()
+    for note in inputs.warnings(settings):
+        pulumi.log.warn(note)
+    registry = declare_registry(settings)
+    clusters = {each.name: declare_cluster(each) for each in settings.clusters}
+    access = declare_vpc_access(settings, registry, list(clusters.values()))
+    serving: list[pulumi.Resource] = [registry, *([access] if access else [])]
+    redirects = {
+        each.name: declare_redirect(settings, each, clusters[each.name], registry, serving)
+        for each in settings.clusters
+        if settings.redirect.enabled and inputs.Way.ADMISSION in each.ways
+    }
+    export(settings, registry, access, redirects)
+
+
+def declare_registry(settings: Settings) -> ProxyRegistry:
+    """The proxy registry with its namespaces and login."""
+    registry = settings.registry
+    return ProxyRegistry(
+        "dockerhub",
+        ProxyRegistryArgs(
+            registry_name=registry.name,
+            edition=registry.edition,
+            namespaces={each.name: each.access.value for each in registry.namespaces},
+            project=registry.project,
+            tags=registry.tags,
+            dockerhub_username=settings.dockerhub.username,
+            dockerhub_password=inputs.secret(settings.dockerhub.password),
+            login_password=inputs.secret(settings.login.password),
+            protection=registry.protection,
+            replacement_allowed=registry.replacement_allowed(),
+        ),
+    )
+
+
+def declare_cluster(cluster: inputs.Cluster) -> Cluster:
+    """One cluster and its Kubernetes provider."""
+    return Cluster(
+        cluster.name,
+        ClusterArgs(
+            cluster_id=cluster.cluster_id,
+            endpoint=cluster.endpoint,
+            kubeconfig=inputs.secret(cluster.kubeconfig) or "",
+            vpc_id=cluster.vpc_id,
+            subnet_id=cluster.subnet_id,
+            kubernetes_version=cluster.kubernetes_version,
+        ),
+    )
+
+
+def declare_vpc_access(
+    settings: Settings, registry: ProxyRegistry, clusters: Sequence[Cluster]
+) -> VpcAccess | None:
+    """The VPCs let in; None for Micro, which the whole region reaches (page)."""
+    if settings.registry.edition is inputs.Edition.MICRO:
+        return None
+    return VpcAccess(
+        "dockerhub",
+        VpcAccessArgs(
+            registry_name=registry.registry_name,
+            vpcs=[
+                *(VpcArgs(vpc_id=each.vpc_id, subnet_id=each.subnet_id) for each in clusters),
+                *(
+                    VpcArgs(vpc_id=each.vpc_id, subnet_id=each.subnet_id)
+                    for each in settings.registry.extra_vpcs
+                ),
+            ],
+        ),
+    )
+
+
+def declare_redirect(
+    settings: Settings,
+    cluster: inputs.Cluster,
+    target: Cluster,
+    registry: ProxyRegistry,
+    serving: Sequence[pulumi.Resource],
+) -> ImageRedirect:
+    """The redirect policy in one cluster, after Kyverno where its engine is Kyverno's."""
+    redirect, kyverno = settings.redirect, settings.kyverno
+    inside = pulumi.ResourceOptions(providers=[target.provider])
+    ready = list(serving)
+    if redirect.engine.needs_kyverno and kyverno.install:
+        ready.append(
+            Kyverno(
+                f"{cluster.name}-kyverno",
+                KyvernoArgs(
+                    chart=kyverno.chart,
+                    version=kyverno.version,
+                    repository=kyverno.chart_repository,
+                    namespace=kyverno.namespace,
+                    image_registry=kyverno.image_registry,
+                    replicas=kyverno.replicas,
+                    values=kyverno.values,
+                ),
+                inside.merge(pulumi.ResourceOptions(depends_on=serving)),
+            )
+        )
+    return ImageRedirect(
+        f"{cluster.name}-redirect",
+        ImageRedirectArgs(
+            engine=redirect.engine,
+            domain=registry.domain,
+            namespaces=[each.name for each in settings.registry.namespaces],
+            excluded_namespaces=[kyverno.namespace, *redirect.exclude.namespaces],
+            excluded_pod_labels=redirect.exclude.pod_labels,
+            failure_policy=redirect.failure_policy,
+            timeout_seconds=redirect.timeout_seconds,
+            lookup=redirect.lookup,
+            kyverno_version=kyverno.app_version,
+            kubernetes_version=cluster.kubernetes_version,
+        ),
+        inside.merge(pulumi.ResourceOptions(depends_on=ready)),
+    )
+
+
+def export(
+    settings: Settings,
+    registry: ProxyRegistry,
+    access: VpcAccess | None,
+    redirects: Mapping[str, ImageRedirect],
+) -> None:
+    """The stack's outputs."""
+    names = [each.name for each in settings.registry.namespaces]
+    example = "library/nginx:latest" if "library" in names else f"{names[0]}/<image>:<tag>"
+    pulumi.export("domain", registry.domain)
+    pulumi.export("image", pulumi.Output.concat(registry.domain, "/", example))
+    pulumi.export("namespaces", registry.namespaces)
+    pulumi.export("vpcs", access.vpc_ids if access else [])
+    pulumi.export("policies", {name: each.policy_name for name, each in redirects.items()})
+    pulumi.export(
+        "login",
+        pulumi.Output.secret({"username": registry.username, "password": registry.password}),
+    )
+
+
+main()

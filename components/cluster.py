@@ -1,0 +1,133 @@
+"""Cluster: a Kubernetes cluster this stack works in, and the one provider that reaches it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_volcengine as volcengine
+from pulumi_volcengine.vke import GetKubeconfigsResult
+from pulumi_volcengine.vke.outputs import GetClustersClusterResult, GetKubeconfigsKubeconfigResult
+
+from components import PACKAGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterArgs:
+    """Where a cluster is: a VKE cluster's id, or a kubeconfig and what the API cannot tell."""
+
+    cluster_id: str | None = None
+    """The VKE cluster's id; its VPC, version and kubeconfig are looked up."""
+    endpoint: str = "Public"
+    """Which of the VKE cluster's kubeconfigs to use, `Public` or `Private`."""
+    kubeconfig: pulumi.Input[str] = ""
+    """A kubeconfig in YAML, secret, in place of `cluster_id`."""
+    vpc_id: pulumi.Input[str | None] = None
+    """The cluster's VPC, with `kubeconfig` only."""
+    subnet_id: pulumi.Input[str | None] = None
+    """The subnet of that VPC, with `kubeconfig` only."""
+    kubernetes_version: pulumi.Input[str | None] = None
+    """The cluster's version, with `kubeconfig` only."""
+
+
+class Cluster(pulumi.ComponentResource):
+    """A cluster and its Kubernetes provider.
+
+    A change of the kubeconfig (a renewed certificate, another address) updates the provider; only
+    another cluster replaces it, and with it what stands in the cluster.
+    """
+
+    vpc_id: pulumi.Output[str | None]
+    """The VPC the cluster is in; None when not known."""
+    subnet_id: pulumi.Output[str | None]
+    """A subnet of that VPC; None when not known."""
+    kubernetes_version: pulumi.Output[str | None]
+    """The cluster's Kubernetes version; None when not known."""
+    provider: kubernetes.Provider
+    """The provider every resource in this cluster is given."""
+
+    def __init__(
+        self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__(f"{PACKAGE}:index:Cluster", name, None, opts)
+        if args.cluster_id:
+            found = _look_up(self, args.cluster_id)
+            self.vpc_id = found.apply(lambda cluster: cluster.cluster_config.vpc_id)
+            self.subnet_id = found.apply(lambda cluster: cluster.cluster_config.subnet_ids[0])
+            self.kubernetes_version = found.apply(lambda cluster: cluster.kubernetes_version)
+            kubeconfig = _look_up_kubeconfig(self, args.cluster_id, args.endpoint)
+        else:
+            self.vpc_id = pulumi.Output.from_input(args.vpc_id)
+            self.subnet_id = pulumi.Output.from_input(args.subnet_id)
+            self.kubernetes_version = pulumi.Output.from_input(args.kubernetes_version)
+            kubeconfig = pulumi.Output.secret(pulumi.Output.from_input(args.kubeconfig))
+        self.provider = kubernetes.Provider(
+            f"{name}-provider",
+            kubeconfig=kubeconfig,
+            cluster_identifier=args.cluster_id or name,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs(
+            {
+                "vpc_id": self.vpc_id,
+                "subnet_id": self.subnet_id,
+                "kubernetes_version": self.kubernetes_version,
+            }
+        )
+
+
+def _look_up(parent: Cluster, cluster_id: str) -> pulumi.Output[GetClustersClusterResult]:
+    """The VKE cluster of this id, without the kubeconfigs the answer carries in plain."""
+    answer = volcengine.vke.get_clusters_output(
+        ids=[cluster_id], opts=pulumi.InvokeOptions(parent=parent)
+    )
+    return answer.apply(lambda result: _only(result.clusters, cluster_id))
+
+
+def _only(
+    clusters: Sequence[GetClustersClusterResult], cluster_id: str
+) -> GetClustersClusterResult:
+    """The one cluster looked for.
+
+    Raises:
+        pulumi.RunError: when the account and region have no such cluster.
+    """
+    if not clusters:
+        raise pulumi.RunError(
+            f"clusters: VKE has no cluster {cluster_id!r} in this account and region\n"
+            "  do: correct clusterId or volcengine:region, or ask for the permission"
+            " vke:ListClusters"
+        )
+    return clusters[0]
+
+
+def _look_up_kubeconfig(parent: Cluster, cluster_id: str, endpoint: str) -> pulumi.Output[str]:
+    """The cluster's newest kubeconfig for this endpoint: secret from the moment it arrives."""
+    answer: pulumi.Output[GetKubeconfigsResult] = pulumi.Output.secret(
+        volcengine.vke.get_kubeconfigs_output(
+            cluster_ids=[cluster_id], types=[endpoint], opts=pulumi.InvokeOptions(parent=parent)
+        )
+    )
+    return answer.apply(lambda result: _newest(result.kubeconfigs, cluster_id, endpoint))
+
+
+def _newest(
+    kubeconfigs: Sequence[GetKubeconfigsKubeconfigResult], cluster_id: str, endpoint: str
+) -> str:
+    """The newest of a cluster's kubeconfigs, as YAML.
+
+    Raises:
+        pulumi.RunError: when there is none for this endpoint.
+    """
+    fitting = [each for each in kubeconfigs if each.type == endpoint]
+    if not fitting:
+        other = "Private" if endpoint == "Public" else "Public"
+        raise pulumi.RunError(
+            f"clusters: VKE cluster {cluster_id!r} has no {endpoint} kubeconfig\n"
+            f"  do: make one on the cluster's page, or set endpoint: {other}"
+        )
+    newest = max(fitting, key=lambda each: (each.create_time, each.id))
+    return base64.b64decode(newest.kubeconfig).decode()

@@ -1,0 +1,191 @@
+"""ProxyRegistry: the pull-through cache of Docker Hub, its namespaces and its login."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_volcengine as volcengine
+
+from components import PACKAGE
+
+_REPLACES = (
+    "name",
+    "type",
+    "proxyCache",
+    "proxyCache.password",
+    "proxyCacheEnabled",
+    "resourceTags",
+)
+"""What the provider (0.0.47) can only change by replacing the registry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyRegistryArgs:
+    """What a proxy registry is made of."""
+
+    registry_name: str
+    """The registry's name, unique in the account and region; part of its domain."""
+    edition: str
+    """`Micro` or `Enterprise` (API: `Type`)."""
+    namespaces: Mapping[str, str]
+    """Docker Hub namespaces to serve, each with its access, `Private` or `Public`."""
+    project: str = "default"
+    """The Volcengine project the registry belongs to."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Resource tags; the API takes them only when the registry is made."""
+    dockerhub_username: pulumi.Input[str] | None = None
+    """The Docker Hub account to pull with; None pulls anonymously."""
+    dockerhub_password: pulumi.Input[str] | None = None
+    """That account's password or access token; secret."""
+    login_password: pulumi.Input[str] | None = None
+    """The registry user's password, set in place when it changes; secret."""
+    protection: bool = True
+    """Whether Pulumi refuses to delete the registry."""
+    replacement_allowed: bool = False
+    """Whether a change may replace the registry in this update, which loses its cache."""
+
+
+class ProxyRegistry(pulumi.ComponentResource):
+    """A Container Registry instance of type DockerHub, with the namespaces it serves.
+
+    The provider replaces a registry whenever its name, type, tags or Docker Hub credentials
+    change, and sees a changed password on every run because the API never returns it. Unless
+    `replacement_allowed`, such changes are not passed on; those that can be seen stop the update
+    with a message that says how to go on, before anything that depends on the registry.
+    """
+
+    domain: pulumi.Output[str]
+    """The registry's domain, for example `dockerhub-cn-beijing.cr.volces.com`."""
+    registry_name: pulumi.Output[str]
+    """The registry's name, known once it is Running."""
+    username: pulumi.Output[str]
+    """The registry user's name."""
+    password: pulumi.Output[str | None]
+    """The registry user's password, secret; None when the stack does not set one."""
+    namespaces: pulumi.Output[list[str]]
+    """The namespaces served, sorted, known once all of them exist."""
+
+    def __init__(
+        self,
+        name: str,
+        args: ProxyRegistryArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(f"{PACKAGE}:index:ProxyRegistry", name, None, opts)
+        registry = volcengine.cr.Registry(
+            f"{name}-registry",
+            name=args.registry_name,
+            type=args.edition,
+            project=args.project,
+            proxy_cache_enabled=True,
+            proxy_cache=volcengine.cr.RegistryProxyCacheArgs(
+                type="DockerHub",
+                username=args.dockerhub_username,
+                password=args.dockerhub_password,
+            ),
+            password=args.login_password,
+            resource_tags=[
+                volcengine.cr.RegistryResourceTagArgs(key=key, value=value)
+                for key, value in sorted(args.tags.items())
+            ]
+            or None,
+            delete_immediately=True,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=args.protection and not args.replacement_allowed,
+                delete_before_replace=True,
+                ignore_changes=None if args.replacement_allowed else list(_REPLACES),
+            ),
+        )
+        self.registry_name = pulumi.Output.unsecret(
+            pulumi.Output.all(
+                name=registry.name,
+                edition=registry.type,
+                tags=registry.resource_tags,
+                cache=registry.proxy_cache,
+                wanted_username=args.dockerhub_username,
+            ).apply(lambda made: _confirmed(made, args))
+        )
+        served = [
+            volcengine.cr.Namespace(
+                f"{name}-namespace-{namespace}",
+                registry=self.registry_name,
+                name=namespace,
+                project=args.project,
+                repository_default_access_level=access,
+                opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            )
+            for namespace, access in sorted(args.namespaces.items())
+        ]
+        self.domain = pulumi.Output.all(self.registry_name, registry.domains).apply(
+            lambda made: _domain(*made)
+        )
+        self.username = registry.username
+        self.password = pulumi.Output.secret(args.login_password)
+        self.namespaces = pulumi.Output.all(*(each.name for each in served)).apply(sorted)
+        self.register_outputs(
+            {
+                "domain": self.domain,
+                "registry_name": self.registry_name,
+                "username": self.username,
+                "password": self.password,
+                "namespaces": self.namespaces,
+            }
+        )
+
+
+def _confirmed(made: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
+    """The name of the registry as made, if it is the one wanted.
+
+    Raises:
+        pulumi.RunError: when the registry differs from what the stack says, which only a
+            replacement could change.
+    """
+    tags = {tag["key"]: tag["value"] for tag in made["tags"] or []}
+    missing_tags = {key: value for key, value in args.tags.items() if tags.get(key) != value}
+    username = (made["cache"] or {}).get("username") or None
+    comparisons = (
+        ("registry.name", args.registry_name, made["name"]),
+        ("registry.edition", args.edition, made["edition"]),
+        ("registry.tags", dict(args.tags), tags if missing_tags else dict(args.tags)),
+        ("dockerhub.username", made["wanted_username"] or None, username),
+    )
+    differing = [
+        f"{setting}: the stack says {wanted!r}, the registry has {found!r}"
+        for setting, wanted, found in comparisons
+        if wanted != found
+    ]
+    if differing:
+        listing = "\n  ".join(differing)
+        raise pulumi.RunError(
+            f"registry {made['name']!r} differs from the stack's config and was left as it is\n"
+            f"  {listing}\n"
+            "  allowed: no change; the provider can only replace the registry, and its cache is"
+            " lost\n"
+            "  do:      put the old value back; or, to replace it, set registry.allowReplacementOn"
+            " to today's date (UTC) for one `pulumi up`"
+        )
+    if surplus := sorted(set(tags) - set(args.tags)):
+        pulumi.log.warn(
+            f"registry.tags: registry {made['name']!r} also has {', '.join(surplus)}; left alone,"
+            " because the provider can only replace the registry"
+        )
+    return str(made["name"])
+
+
+def _domain(registry_name: str, domains: Sequence[Mapping[str, Any]]) -> str:
+    """The domain to pull from: the registry's system domain, else the first by name.
+
+    Raises:
+        pulumi.RunError: when the registry has no domain.
+    """
+    names = sorted(str(each["domain"]) for each in domains)
+    if not names:
+        raise pulumi.RunError(
+            f"registry {registry_name!r} has no domain\n"
+            "  do: look at the registry's overview page, then run `pulumi up` again"
+        )
+    return next((name for name in names if name.endswith(".cr.volces.com")), names[0])

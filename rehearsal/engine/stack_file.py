@@ -1,0 +1,61 @@
+"""Reading a stack file as the Pulumi CLI does, secrets of the passphrase provider included."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """A stack's config as a program is given it."""
+
+    values: Mapping[str, str]
+    """Every key with its value, structures as JSON, secrets decrypted."""
+    secret_keys: frozenset[str]
+    """The keys that are, or hold, a secret."""
+
+
+def read(path: Path, passphrase: str) -> StackConfig:
+    """Read `Pulumi.<stack>.yaml`.
+
+    Raises:
+        cryptography.exceptions.InvalidTag: when the passphrase is not the file's.
+    """
+    document = yaml.safe_load(path.read_text())
+    key = _key(document["encryptionsalt"], passphrase) if "encryptionsalt" in document else b""
+    values: dict[str, str] = {}
+    secret_keys: set[str] = set()
+    for name, value in document.get("config", {}).items():
+        plain = _decrypted(value, key)
+        if plain != value:
+            secret_keys.add(name)
+        values[name] = plain if isinstance(plain, str) else json.dumps(plain, default=str)
+    return StackConfig(values=values, secret_keys=frozenset(secret_keys))
+
+
+def _decrypted(value: Any, key: bytes) -> Any:
+    """`value` with every `secure: …` in it replaced by what it hides."""
+    if isinstance(value, dict):
+        if set(value) == {"secure"}:
+            _, nonce, sealed = str(value["secure"]).split(":")
+            opened = AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(sealed), None)
+            return opened.decode()
+        return {name: _decrypted(child, key) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_decrypted(child, key) for child in value]
+    return value
+
+
+def _key(encryption_salt: str, passphrase: str) -> bytes:
+    """The passphrase provider's key: PBKDF2 of SHA-256, 1,000,000 rounds."""
+    salt = base64.b64decode(encryption_salt.split(":")[1])
+    return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, 1_000_000, dklen=32)

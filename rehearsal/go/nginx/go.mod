@@ -1,0 +1,3 @@
+module rehearsal/nginx
+
+go 1.24

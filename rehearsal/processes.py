@@ -1,0 +1,118 @@
+"""Processes a rehearsal starts, each with a log of its own, all ended with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+_GRACE_SECONDS = 5.0
+
+
+class ProcessError(Exception):
+    """A process ended or did not become ready; the message names its log file."""
+
+
+class Processes:
+    """The processes of one rehearsal. Leaving the context ends them, last started first."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        logs.mkdir(parents=True, exist_ok=True)
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        ready: Callable[[], bool] = lambda: True,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own and wait until it is ready.
+
+        Raises:
+            ProcessError: when it ends, or is not ready in `timeout` seconds.
+        """
+        log = self.logs / f"{name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        self._started[name] = process
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if process.poll() is not None:
+                raise ProcessError(f"{name} ended with {process.returncode}; see {log}")
+            if time.monotonic() > deadline:
+                raise ProcessError(f"{name} is not ready after {timeout:.0f} s; see {log}")
+            time.sleep(0.05)
+        return process
+
+    def stop(self, name: str) -> None:
+        """End one process and what it started; a name not running is no error."""
+        process = self._started.pop(name, None)
+        if process is not None:
+            end_group(process.pid)
+            process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for name in reversed(list(self._started)):
+            self.stop(name)
+
+
+def end_group(leader: int) -> None:
+    """End a process group: ask, wait, then kill."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader:
+                members.append(process)
+        except (ProcessLookupError, PermissionError):
+            continue
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(leader, signal.SIGCONT)
+            os.killpg(leader, sign)
+        except (ProcessLookupError, PermissionError):
+            return
+        _, members = psutil.wait_procs(members, timeout=_GRACE_SECONDS)
+        if not members:
+            return
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nothing uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> bool:
+    """Whether something accepts connections on this port of loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,54 @@
+"""Configs that stand, for tests to change one thing in."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from rehearsal.engine.stack_file import StackConfig
+from settings import PROJECT
+
+MICRO: dict[str, Any] = {
+    "registry": {"name": "hub-dev", "namespaces": [{"name": "library", "access": "Public"}]},
+    "clusters": [{"name": "dev", "clusterId": "ccdev001"}],
+}
+ENTERPRISE: dict[str, Any] = {
+    "registry": {
+        "name": "hub-prod",
+        "edition": "Enterprise",
+        "namespaces": [{"name": "library", "access": "Public"}, "bitnami"],
+        "tags": {"team": "platform", "env": "prod"},
+    },
+    "dockerhub": {"username": "someone", "password": "hub-password"},
+    "login": {"password": "login-password"},
+    "clusters": [
+        {"name": "apps", "clusterId": "ccapps01"},
+        {"name": "data", "clusterId": "ccdata01"},
+    ],
+}
+
+
+def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of `base` with the value at a dotted path set; `...` removes it."""
+    document = deepcopy(base)
+    node: Any = document
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    for key in parents:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return document
+
+
+def config(document: dict[str, Any], *, region: str | None = "cn-beijing") -> StackConfig:
+    """The document as a stack's config, with every section that holds a secret marked so."""
+    values = {f"{PROJECT}:{name}": json.dumps(section) for name, section in document.items()}
+    if region:
+        values["volcengine:region"] = region
+    secret = {f"{PROJECT}:{name}" for name in ("dockerhub", "login")}
+    if "kubeconfig" in json.dumps(document.get("clusters", [])):
+        secret.add(f"{PROJECT}:clusters")
+    return StackConfig(values=values, secret_keys=frozenset(secret & values.keys()))

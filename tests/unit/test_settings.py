@@ -1,0 +1,409 @@
+"""The stack's inputs: what stands, what does not, and what the user is told."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import set_all_config
+
+from settings import (
+    PROJECT,
+    Access,
+    Edition,
+    Engine,
+    Problem,
+    Settings,
+    SettingsError,
+    load,
+    parse,
+    warnings,
+)
+from tests.unit.configs import ENTERPRISE, MICRO, changed, config
+
+
+def problems(document: dict[str, Any], region: str | None = "cn-beijing") -> list[Problem]:
+    with pytest.raises(SettingsError) as caught:
+        parse(document, region=region)
+    return caught.value.problems
+
+
+def settings(document: dict[str, Any], region: str = "cn-beijing") -> Settings:
+    return parse(document, region=region)
+
+
+def test_a_micro_stack_needs_only_a_name_and_a_namespace() -> None:
+    read = settings({"registry": {"name": "hub", "namespaces": ["library"]}})
+    assert read.registry.edition is Edition.MICRO
+    assert read.registry.namespaces[0].access is Access.PRIVATE
+    assert read.registry.protection
+    assert read.redirect.engine is Engine.CLUSTER_POLICY
+    assert read.redirect.failure_policy == "Ignore"
+
+
+def test_a_configured_zero_or_false_is_not_turned_into_a_default() -> None:
+    assert settings(changed(MICRO, "redirect.enabled", False)).redirect.enabled is False
+
+
+BAD = [
+    pytest.param(
+        MICRO, "registry.name", "1hub", "registry.name", "'1hub'", "3 to 30 of", id="digit-first"
+    ),
+    pytest.param(
+        MICRO, "registry.name", "hub-", "registry.name", "'hub-'", "not ending", id="hyphen-last"
+    ),
+    pytest.param(MICRO, "registry.name", "hb", "registry.name", "'hb'", "3 to 30", id="too-short"),
+    pytest.param(
+        MICRO, "registry.name", ..., "registry.name", "nothing", "a value is required", id="unnamed"
+    ),
+    pytest.param(
+        MICRO,
+        "registry.edition",
+        "Small",
+        "registry.edition",
+        "'Small'",
+        "'Micro' or 'Enterprise'",
+        id="edition",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.namespaces",
+        [],
+        "registry.namespaces",
+        "an empty list",
+        "at least 1 item",
+        id="no-namespace",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.namespaces.0.name",
+        "Library",
+        "registry.namespaces[0].name",
+        "'Library'",
+        "the very name used on Docker Hub",
+        id="upper-case-namespace",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.namespaces.0.name",
+        "a__b",
+        "registry.namespaces[0].name",
+        "'a__b'",
+        "no separator first, last or twice",
+        id="doubled-separator",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.namespaces.0.access",
+        "public",
+        "registry.namespaces[0].access",
+        "'public'",
+        "'Private' or 'Public'",
+        id="access",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.namespaces",
+        ["library", "library"],
+        "registry.namespaces",
+        "a list of 2",
+        "each namespace once; more than once here: library",
+        id="namespace-twice",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.namespaces",
+        ["library", "bitnami"],
+        "registry.namespaces[1]",
+        "'bitnami'",
+        "only 'library' without Docker Hub credentials (page)",
+        id="anonymous-serves-only-library",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "dockerhub.password",
+        ...,
+        "dockerhub.password",
+        "nothing, with username 'someone'",
+        "username and password together",
+        id="username-without-password",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "dockerhub.username",
+        ...,
+        "dockerhub.username",
+        "nothing, with a password",
+        "username and password together",
+        id="password-without-username",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "clusters",
+        [],
+        "clusters",
+        "no cluster and no registry.extraVpcs",
+        "at least one VPC with edition Enterprise (cn-beijing allows 3 per account)",
+        id="enterprise-without-vpc",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.extraVpcs",
+        [{"vpcId": "vpc-1", "subnetId": "subnet-1"}],
+        "registry.extraVpcs",
+        "a list of 1",
+        "none with edition Micro",
+        id="micro-takes-no-vpc",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "registry.extraVpcs",
+        [{"vpcId": "vpc-1", "subnetId": "subnet-1"}] * 2,
+        "registry.extraVpcs",
+        "a list of 2",
+        "each VPC once; more than once here: vpc-1",
+        id="vpc-twice",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "clusters.1.name",
+        "apps",
+        "clusters",
+        "a list of 2",
+        "each cluster name once; more than once here: apps",
+        id="cluster-name-twice",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "clusters.1.clusterId",
+        "ccapps01",
+        "clusters[1].clusterId",
+        "'ccapps01', as in cluster 'apps'",
+        "each cluster once",
+        id="cluster-twice",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0.clusterId",
+        ...,
+        "clusters[0]",
+        "neither clusterId nor kubeconfig",
+        "exactly one of the two",
+        id="cluster-without-address",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0.kubeconfig",
+        "secret-kubeconfig",
+        "clusters[0]",
+        "both clusterId and kubeconfig",
+        "exactly one of the two",
+        id="cluster-with-two-addresses",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0.vpcId",
+        "vpc-1",
+        "clusters[0].vpcId",
+        "a VPC or subnet beside clusterId",
+        "neither: the VPC is looked up",
+        id="vpc-of-a-vke-cluster",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "clusters.0",
+        {"name": "apps", "kubeconfig": "secret-kubeconfig"},
+        "clusters[0].vpcId",
+        "nothing, with a kubeconfig and edition Enterprise",
+        "the cluster's VPC",
+        id="enterprise-kubeconfig-without-vpc",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0.ways",
+        ["pods"],
+        "clusters[0].ways[0]",
+        "'pods'",
+        "'admission' or 'nodes'",
+        id="unknown-way",
+    ),
+    pytest.param(
+        MICRO, "kyverno.replicas", 2, "kyverno.replicas", "2", "1, or 3 and more", id="two-replicas"
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.version",
+        "latest",
+        "kyverno.version",
+        "'latest'",
+        "one exact version of chart 3",
+        id="unpinned-chart",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno",
+        {"chart": "oci://example.com/kyverno", "repository": "https://example.com"},
+        "kyverno.repository",
+        "'https://example.com'",
+        "nothing when kyverno.chart is a path or an OCI reference",
+        id="repository-of-an-oci-chart",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.imageRegistry",
+        "https://example.com",
+        "kyverno.imageRegistry",
+        "'https://example.com'",
+        "no scheme",
+        id="image-registry-with-scheme",
+    ),
+    pytest.param(
+        MICRO,
+        "redirect.failurePolicy",
+        "Deny",
+        "redirect.failurePolicy",
+        "'Deny'",
+        "'Ignore' or 'Fail'",
+        id="failure-policy",
+    ),
+    pytest.param(
+        MICRO,
+        "redirect.timeoutSeconds",
+        31,
+        "redirect.timeoutSeconds",
+        "31",
+        "less than or equal to 30",
+        id="timeout",
+    ),
+]
+
+
+@pytest.mark.parametrize(("base", "path", "value", "setting", "found", "allowed"), BAD)
+def test_what_cannot_stand_is_named_with_what_was_found_and_what_is_allowed(
+    base: dict[str, Any], path: str, value: Any, setting: str, found: str, allowed: str
+) -> None:
+    (problem,) = problems(changed(base, path, value))
+    assert problem.setting == setting
+    assert problem.found == found
+    assert allowed in problem.allowed
+    assert problem.do
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("registry.namespace", "did you mean 'namespaces'?"),
+        ("clusters.0.clusterID", "did you mean 'clusterId'?"),
+        ("registry.namespaces.0.acces", "did you mean 'access'?"),
+        ("redirect.exclude.podLabel", "did you mean 'podLabels'?"),
+        ("registries", "did you mean 'registry'?"),
+        ("kyverno.zzz", "remove it"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest_known_one(path: str, near: str) -> None:
+    (problem,) = problems(changed(MICRO, path, "x"))
+    assert problem.found == "an unknown key"
+    assert problem.do == near
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    document = changed(MICRO, "registry.edition", "Small")
+    document = changed(document, "registry.namespaces", ["library", "bitnami", "BAD"])
+    document = changed(document, "kyverno.replicas", 2)
+    found = {problem.setting for problem in problems(document, region=None)}
+    assert found == {
+        "volcengine:region",
+        "registry.edition",
+        "registry.namespaces[2].name",
+        "registry.namespaces[1]",
+        "kyverno.replicas",
+    }
+
+
+def test_two_clusters_in_one_vpc_stand_but_not_with_two_subnets() -> None:
+    first = {"name": "a", "kubeconfig": "x", "vpcId": "vpc-1", "subnetId": "subnet-1"}
+    same = changed(ENTERPRISE, "clusters", [first, {**first, "name": "b", "kubeconfig": "y"}])
+    assert len(settings(same).clusters) == 2
+    (problem,) = problems(changed(same, "clusters.1.subnetId", "subnet-2"))
+    assert problem.setting == "clusters[1].vpcId"
+    assert problem.found == "'vpc-1', as in clusters[0]"
+
+
+def test_an_error_never_shows_a_secret() -> None:
+    document = changed(ENTERPRISE, "dockerhub.password", ["hub-password"])
+    document = changed(document, "login.pasword", "login-password")
+    document = changed(document, "clusters.0.kubeconfig", {"a": "kubeconfig-secret"})
+    shown = "\n".join(str(problem) for problem in problems(document))
+    for secret in ("hub-password", "login-password", "kubeconfig-secret"):
+        assert secret not in shown
+
+
+def test_settings_do_not_show_their_secrets_when_printed() -> None:
+    assert "hub-password" not in repr(settings(ENTERPRISE))
+
+
+def load_as_configured(document: dict[str, Any], *, secret_keys: list[str]) -> Settings:
+    given = config(document)
+    pulumi.runtime.set_mocks(_Nothing(), project=PROJECT, stack="test")
+    set_all_config(dict(given.values), secret_keys)
+    return load()
+
+
+class _Nothing(pulumi.runtime.Mocks):
+    def new_resource(self, args: Any) -> tuple[str | None, dict[Any, Any]]:
+        raise AssertionError(f"{args.typ} was registered")
+
+    def call(self, args: Any) -> tuple[dict[Any, Any], None]:
+        raise AssertionError(f"{args.token} was called")
+
+
+def test_a_secret_in_plain_is_refused_with_the_command_that_encrypts_it() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub"])
+    (problem,) = caught.value.problems
+    assert problem.setting == "login.password"
+    assert problem.found == "a secret in plain text (not shown)"
+    assert "pulumi config set --secret --path 'vke-dockerhub-proxy:login.password'" in problem.do
+    assert "login-password" not in str(caught.value)
+
+
+def test_encrypted_secrets_are_read() -> None:
+    read = load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub", f"{PROJECT}:login"])
+    assert read.login.password is not None
+    assert read.login.password.get_secret_value() == "login-password"
+
+
+def test_a_section_that_is_text_is_refused() -> None:
+    pulumi.runtime.set_mocks(_Nothing(), project=PROJECT, stack="test")
+    set_all_config({f"{PROJECT}:registry": "hub", "volcengine:region": "cn-beijing"}, [])
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert caught.value.problems[0].setting == "registry"
+    assert caught.value.problems[0].found == "text, not a structure"
+
+
+def test_a_second_enterprise_registry_is_warned_of_where_the_quota_is_one() -> None:
+    (note,) = warnings(settings(ENTERPRISE, region="cn-shanghai"))
+    assert "cn-shanghai allows 1 Enterprise registry per account" in note
+    assert warnings(settings(ENTERPRISE, region="cn-beijing")) == []
+    assert warnings(settings(MICRO, region="cn-shanghai")) == []
+
+
+def test_replacement_is_allowed_on_the_day_named_and_on_no_other() -> None:
+    registry = settings(changed(MICRO, "registry.allowReplacementOn", "2026-02-03")).registry
+    assert registry.replacement_allowed(date(2026, 2, 3))
+    assert not registry.replacement_allowed(date(2026, 2, 4))
+    assert not settings(MICRO).registry.replacement_allowed()
+
+
+def test_every_setting_of_the_model_is_described_in_the_project_file() -> None:
+    import yaml
+
+    from tests.unit.recorder import ROOT
+
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert set(declared) == set(Settings.model_fields) - {"region"}
+    assert all(json.dumps(each["description"]) for each in declared.values())
