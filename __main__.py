@@ -11,6 +11,7 @@ from components.cluster import Cluster, ClusterArgs
 from components.image_redirect import ImageRedirect, ImageRedirectArgs
 from components.kyverno import Kyverno, KyvernoArgs
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
+from components.pull_check import PullCheck, PullCheckArgs
 from components.vpc_access import VpcAccess, VpcAccessArgs, VpcArgs
 from settings import Settings
 
@@ -18,8 +19,9 @@ from settings import Settings
 def main() -> None:
     """Declare the stack.
 
-    The order is a promise: registry → namespaces and VPC access → Kyverno → policy. Nothing is
-    redirected to a proxy that does not serve yet, and the policy is the first to be taken away.
+    The order is a promise: registry → namespaces and VPC access → pull check → Kyverno → policy.
+    Nothing is redirected to a proxy that does not serve, and the policy is the first to be taken
+    away.
     """
     settings = inputs.load()
     for note in inputs.warnings(settings):
@@ -28,11 +30,17 @@ def main() -> None:
     clusters = {each.name: declare_cluster(each) for each in settings.clusters}
     access = declare_vpc_access(settings, registry, list(clusters.values()))
     serving: list[pulumi.Resource] = [registry, *([access] if access else [])]
-    redirects = {
-        each.name: declare_redirect(settings, each, clusters[each.name], registry, serving)
-        for each in settings.clusters
-        if settings.redirect.enabled and inputs.Way.ADMISSION in each.ways
-    }
+    redirects = {}
+    for each in settings.clusters:
+        ready = list(serving)
+        if settings.pull_check.enabled:
+            ready.append(
+                declare_pull_check(settings, clusters[each.name], each.name, registry, serving)
+            )
+        if settings.redirect.enabled and inputs.Way.ADMISSION in each.ways:
+            redirects[each.name] = declare_redirect(
+                settings, each, clusters[each.name], registry, ready
+            )
     export(settings, registry, access, redirects)
 
 
@@ -92,6 +100,26 @@ def declare_vpc_access(
     )
 
 
+def declare_pull_check(
+    settings: Settings,
+    target: Cluster,
+    name: str,
+    registry: ProxyRegistry,
+    serving: Sequence[pulumi.Resource],
+) -> PullCheck:
+    """The proof that this cluster's nodes can pull through the proxy."""
+    return PullCheck(
+        f"{name}-pull-check",
+        PullCheckArgs(
+            domain=registry.domain,
+            image=settings.pull_check.image,
+            username=registry.username,
+            password=inputs.secret(settings.login.password),
+        ),
+        pulumi.ResourceOptions(providers=[target.provider], depends_on=serving),
+    )
+
+
 def declare_redirect(
     settings: Settings,
     cluster: inputs.Cluster,
@@ -101,7 +129,6 @@ def declare_redirect(
 ) -> ImageRedirect:
     """The redirect policy in one cluster, after Kyverno where its engine is Kyverno's."""
     redirect, kyverno = settings.redirect, settings.kyverno
-    inside = pulumi.ResourceOptions(providers=[target.provider])
     ready = list(serving)
     if redirect.engine.needs_kyverno and kyverno.install:
         ready.append(
@@ -116,7 +143,7 @@ def declare_redirect(
                     replicas=kyverno.replicas,
                     values=kyverno.values,
                 ),
-                inside.merge(pulumi.ResourceOptions(depends_on=serving)),
+                pulumi.ResourceOptions(providers=[target.provider], depends_on=serving),
             )
         )
     return ImageRedirect(
@@ -133,7 +160,7 @@ def declare_redirect(
             kyverno_version=kyverno.app_version,
             kubernetes_version=cluster.kubernetes_version,
         ),
-        inside.merge(pulumi.ResourceOptions(depends_on=ready)),
+        pulumi.ResourceOptions(providers=[target.provider], depends_on=ready),
     )
 
 

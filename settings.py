@@ -310,6 +310,25 @@ class Redirect(Section):
     exclude: Exclusions = Exclusions()
 
 
+class PullCheck(Section):
+    """Proof, from inside each cluster, that the proxy serves before Pods are redirected to it."""
+
+    enabled: bool = True
+    image: Annotated[
+        str,
+        _matching(
+            r"[a-z0-9._-]+/[a-z0-9._/-]+:[A-Za-z0-9._-]+",
+            "an image as '<namespace>/<name>:<tag>', without a registry",
+            "name a small image that has a program 'true'",
+        ),
+    ] = "library/busybox:latest"
+
+    @property
+    def namespace(self) -> str:
+        """The Docker Hub namespace of the image."""
+        return self.image.partition("/")[0]
+
+
 class Settings(Section):
     """Everything a stack says."""
 
@@ -320,6 +339,7 @@ class Settings(Section):
     clusters: list[Cluster] = []
     kyverno: Kyverno = Kyverno()
     redirect: Redirect = Redirect()
+    pull_check: PullCheck = PullCheck()
 
 
 def secret(value: SecretStr | None) -> pulumi.Output[str] | None:
@@ -327,7 +347,9 @@ def secret(value: SecretStr | None) -> pulumi.Output[str] | None:
     return None if value is None else pulumi.Output.secret(value.get_secret_value())
 
 
-SECTIONS = tuple(name for name in Settings.model_fields if name != "region")
+SECTIONS = tuple(
+    field.alias or name for name, field in Settings.model_fields.items() if name != "region"
+)
 _SECRET_FIELDS = {"password", "kubeconfig"}
 
 
@@ -495,6 +517,7 @@ def _model_at(path: tuple[int | str, ...]) -> type[BaseModel]:
         "kyverno": Kyverno,
         "redirect": Redirect,
         "exclude": Exclusions,
+        "pullCheck": PullCheck,
     }
     names = [part for part in path if isinstance(part, str)]
     return models[names[-1]] if names else Settings
@@ -561,6 +584,8 @@ def _across(settings: Settings) -> Iterator[Problem]:
     for index, cluster in enumerate(settings.clusters):
         yield from _cluster_rules(settings, cluster, f"clusters[{index}]")
     yield from _kyverno_rules(settings)
+    if settings.clusters:
+        yield from _pull_rules(settings)
 
 
 def _once(setting: str, what: str, values: Iterable[str]) -> Iterator[Problem]:
@@ -697,6 +722,26 @@ def _kyverno_rules(settings: Settings) -> Iterator[Problem]:
             found=repr(kyverno.repository),
             allowed="nothing when kyverno.chart is a path or an OCI reference (Helm)",
             do="remove kyverno.repository",
+        )
+
+
+def _pull_rules(settings: Settings) -> Iterator[Problem]:
+    access = {each.name: each.access for each in settings.registry.namespaces}
+    private = sorted(name for name, level in access.items() if level is Access.PRIVATE)
+    if private and settings.login.password is None:
+        yield Problem(
+            setting="login.password",
+            found=f"nothing, with private namespaces: {', '.join(private)}",
+            allowed="a password: nobody pulls from a private namespace without a login (page)",
+            do=f"{_set('login.password', secret=True)}, or give the namespaces access: Public",
+        )
+    check = settings.pull_check
+    if check.enabled and check.namespace not in access:
+        yield Problem(
+            setting="pullCheck.image",
+            found=repr(check.image),
+            allowed=f"an image of a namespace served here: {', '.join(sorted(access))}",
+            do=f"{_set('pullCheck.image')}, or set pullCheck.enabled to false",
         )
 
 

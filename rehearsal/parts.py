@@ -80,6 +80,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "registry": Part(binaries={"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
     "crane": Part(binaries={"crane": "github.com/google/go-containerregistry/cmd/crane"}),
+    "nginx": Part(binaries={"nginx": "."}),
     "helm": Part(
         binaries={"helm": "helm.sh/helm/v4/cmd/helm"},
         version=r"\"v4\.3\.1\b",

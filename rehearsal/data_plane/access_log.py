@@ -1,12 +1,14 @@
 """The access log of a proxy registry: one line a request, written here and read back by proofs.
 
-    2026-11-24T09:12:03.123Z GET /v2/library/nginx/manifests/latest 200 user=rehearsal cache=miss
-    upstream=HEAD,GET time=12ms agent="crane/0.22.1"          (one line; broken here for width)
+A line (broken here for width) is:
+
+    2026-11-24T09:12:03.123Z GET /v2/library/nginx/manifests/latest 200 user=rehearsal@2100000001
+    cache=miss upstream=HEAD,GET time=12ms agent="crane/v0.22.1"
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import re
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ class Cache(StrEnum):
     """Where the content of an answer came from."""
 
     HIT = "hit"
-    """The proxy's own storage; upstream was at most asked (HEAD) whether a tag still is the same."""
+    """The proxy's own storage; upstream was at most asked (HEAD) where a tag points now."""
     MISS = "miss"
     """Fetched from upstream while the request was answered."""
     NONE = "-"
@@ -29,7 +31,7 @@ class Cache(StrEnum):
 class AccessRecord:
     """One request as a proxy registry saw it."""
 
-    time: datetime.datetime
+    time: dt.datetime
     """When the request came, UTC."""
     method: str
     path: str
@@ -48,7 +50,7 @@ class AccessRecord:
 
     def line(self) -> str:
         """Return the record as its log line, without a line end."""
-        time = self.time.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+        time = self.time.astimezone(dt.UTC).isoformat(timespec="milliseconds")
         return (
             f"{time.replace('+00:00', 'Z')} {self.method} {self.path} {self.status} "
             f"user={self.user or '-'} cache={self.cache} "
@@ -69,7 +71,7 @@ def parse_line(line: str) -> AccessRecord:
     if found is None:
         raise ValueError(f"not an access log line: {line!r}")
     return AccessRecord(
-        time=datetime.datetime.fromisoformat(found["time"]),
+        time=dt.datetime.fromisoformat(found["time"]),
         method=found["method"],
         path=found["path"],
         status=int(found["status"]),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFETIME = datetime.timedelta(days=30)
-CLOCK_SKEW = datetime.timedelta(hours=1)
+LIFETIME = dt.timedelta(days=30)
+CLOCK_SKEW = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Rehearsal CA")])
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -65,11 +66,15 @@ class Authority:
         authority.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return authority
 
+    def context(self) -> ssl.SSLContext:
+        """Return a TLS client context that trusts this authority alone."""
+        return ssl.create_default_context(cafile=str(self.certificate))
+
     def issue(self, names: Sequence[str], folder: Path) -> ServerCertificate:
         """Issue a server certificate for DNS names and IP addresses, the first one its subject.
 
         The files are `<first name>.crt` and `<first name>.key` in `folder` (made if missing).
-        Raises ValueError when `names` is empty.
+        Raises ValueError when `names` is empty, TypeError when the authority's key is foreign.
         """
         if not names:
             raise ValueError("a server certificate needs at least one name")
@@ -77,9 +82,9 @@ class Authority:
         issuer = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         issuer_key = serialization.load_pem_private_key(self.key.read_bytes(), password=None)
         if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{self.key} holds no elliptic curve key")
+            raise TypeError(f"{self.key} holds no elliptic curve key")
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
@@ -91,9 +96,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-            )
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
                 critical=False,

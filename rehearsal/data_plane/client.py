@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-class PullFailed(RuntimeError):
+class PullError(RuntimeError):
     """crane could not pull an image; the text is what it said."""
 
 
@@ -48,7 +48,7 @@ class PullClient:
         """Pull all of an image, config and layers, to a scratch file; return its digest.
 
         The login goes to crane in a config.json of mode 0600 in a folder of its own, never in
-        arguments. Raises PullFailed.
+        arguments. Raises PullError.
         """
         with tempfile.TemporaryDirectory(prefix="pull-") as name:
             folder = Path(name)
@@ -57,7 +57,7 @@ class PullClient:
             return str(index["manifests"][0]["digest"])
 
     def digest(self, image: str, login: RegistryLogin | None = None) -> str:
-        """Resolve an image to its digest without pulling it. Raises PullFailed."""
+        """Resolve an image to its digest without pulling it. Raises PullError."""
         with tempfile.TemporaryDirectory(prefix="pull-") as name:
             return self._run(["digest", image], Path(name), login).strip()
 
@@ -85,7 +85,7 @@ class PullClient:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise PullFailed(f"crane {arguments[0]}: no end after {self.timeout:.0f} s") from None
+            raise PullError(f"crane {arguments[0]}: no end after {self.timeout:.0f} s") from None
         if done.returncode != 0:
-            raise PullFailed(f"crane {arguments[0]}: {done.stderr.strip()}")
+            raise PullError(f"crane {arguments[0]}: {done.stderr.strip()}")
         return done.stdout

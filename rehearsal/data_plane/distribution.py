@@ -15,10 +15,10 @@ from rehearsal.data_plane.certificates import ServerCertificate
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
-_LISTENING = re.compile(r'listening on (?P<host>\[[^]]+\]|[0-9.]+):(?P<port>\d+)')
+_LISTENING = re.compile(r"listening on (?P<host>\[[^]]+\]|[0-9.]+):(?P<port>\d+)")
 
 
-class RegistryDidNotStart(RuntimeError):
+class RegistryStartError(RuntimeError):
     """The registry process ended, or was silent, before it listened; names its log file."""
 
 
@@ -108,7 +108,7 @@ class RegistryProcess:
         return self._port
 
     async def start(self) -> None:
-        """Start it and wait until it listens. Raises RegistryDidNotStart with its log file."""
+        """Start it and wait until it listens. Raises RegistryStartError with its log file."""
         command = self._config.command(self._binary)
         self._config.log.unlink(missing_ok=True)
         with self._config.log.open("wb") as log:
@@ -118,23 +118,21 @@ class RegistryProcess:
                 stdout=log,
                 stderr=log,
                 env={"OTEL_TRACES_EXPORTER": "none"},
-                start_new_session=True,
             )
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 while self._port is None:
                     self._port = listening_port(self._config.log)
                     if self._process.returncode is not None:
-                        raise RegistryDidNotStart(
+                        raise RegistryStartError(
                             f"the registry ended with {self._process.returncode}; "
                             f"see {self._config.log}"
                         )
                     await asyncio.sleep(0.02)
         except TimeoutError:
             await self.stop()
-            raise RegistryDidNotStart(
-                f"the registry did not listen within {START_TIMEOUT:.0f} s; "
-                f"see {self._config.log}"
+            raise RegistryStartError(
+                f"the registry did not listen within {START_TIMEOUT:.0f} s; see {self._config.log}"
             ) from None
 
     async def stop(self) -> None:

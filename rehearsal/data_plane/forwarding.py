@@ -24,9 +24,7 @@ async def forward(
     target = request.scope["raw_path"].decode("ascii")
     if request.url.query:
         target += f"?{request.url.query}"
-    headers = [
-        (name, value) for name in REQUEST_HEADERS for value in request.headers.getlist(name)
-    ]
+    headers = [(name, value) for name in REQUEST_HEADERS for value in request.headers.getlist(name)]
     headers.append(("accept-encoding", "identity"))
     outgoing = httpx.Request(request.method, client.base_url.join(target), headers=headers)
     try:

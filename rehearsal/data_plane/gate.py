@@ -12,7 +12,7 @@ and digests remain the real registry's.
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 import time
 from typing import Literal, Protocol
@@ -25,11 +25,11 @@ from starlette.types import Receive, Scope, Send
 from rehearsal.data_plane.access_log import AccessLog, AccessRecord, Cache
 from rehearsal.data_plane.faults import FaultKind, FaultState
 from rehearsal.data_plane.forwarding import forward
-from rehearsal.data_plane.login import AuthMode, Identity, Login, LoginCheck, LoginRefused
+from rehearsal.data_plane.login import AuthMode, Identity, Login, LoginCheck, LoginError
 from rehearsal.data_plane.recorder import Content, UpstreamRecorder, content_of
 from rehearsal.data_plane.serving import drop_connection
 
-TOKEN_PATH = "/service/token"
+TOKEN_PATH = "/service/token"  # noqa: S105 - a path
 AccessLevel = Literal["Private", "Public"]
 
 
@@ -51,7 +51,7 @@ class Registry(Login, Protocol):
         ...
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """An answer other than content, as the OCI distribution specification words errors."""
 
     def __init__(self, status: int, code: str, message: str, challenge: str | None = None) -> None:
@@ -104,7 +104,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request and log it."""
         request = Request(scope, receive)
-        came = datetime.datetime.now(datetime.UTC)
+        came = dt.datetime.now(dt.UTC)
         started = time.monotonic()
         handling = _Handling(self._recorder.mark, content_of(request.url.path))
         try:
@@ -151,13 +151,13 @@ class Gate:
                 handling.forwarded = content is not None
                 handling.status = await forward(self._client, request, send, corrupt=corrupt)
                 return
-        except Refusal as refusal:
+        except RefusalError as refusal:
             response = refusal.response()
         handling.status = response.status_code
         await response(request.scope, request.receive, send)
 
-    def _status_refusal(self, status: int) -> Refusal:
-        return Refusal(
+    def _status_refusal(self, status: int) -> RefusalError:
+        return RefusalError(
             status,
             _STATUS_FAULTS.get(status, "UNKNOWN"),
             "fault on demand",
@@ -172,11 +172,11 @@ class Gate:
 
     def _token(self, request: Request, handling: _Handling) -> Response:
         if request.method != "GET":
-            raise Refusal(405, "UNSUPPORTED", "tokens are given by GET")
+            raise RefusalError(405, "UNSUPPORTED", "tokens are given by GET")
         try:
             identity = self._login.identify_for_token(request.headers.get("authorization"))
-        except LoginRefused as error:
-            raise Refusal(401, "UNAUTHORIZED", str(error)) from None
+        except LoginError as error:
+            raise RefusalError(401, "UNAUTHORIZED", str(error)) from None
         handling.user = identity.user
         granted = frozenset(
             repository
@@ -188,18 +188,18 @@ class Gate:
         return _json_response({"token": value, "access_token": value, "expires_in": 300}, 200)
 
     def _allowed_content(self, request: Request, handling: _Handling) -> Content | None:
-        """Return what may be forwarded. Raises Refusal for everything else."""
+        """Return what may be forwarded. Raises RefusalError for everything else."""
         identity = self._identify(request, handling)
         repository = _repository(request.url.path)
         if repository is None:
-            raise Refusal(404, "NAME_UNKNOWN", "no such path")
+            raise RefusalError(404, "NAME_UNKNOWN", "no such path")
         if request.method not in ("GET", "HEAD"):
-            raise Refusal(405, "UNSUPPORTED", "a proxy registry can only be pulled from")
+            raise RefusalError(405, "UNSUPPORTED", "a proxy registry can only be pulled from")
         namespace = repository.split("/")[0]
         if not self._may_pull(identity.user, repository) or not identity.may_pull(repository):
             if identity.user is None or self._registry.access_level(namespace) is not None:
                 raise self._unauthorized("authentication required", repository)
-            raise Refusal(
+            raise RefusalError(
                 404,
                 "NAME_UNKNOWN",
                 f"namespace {namespace} does not exist in {self._registry.domain}",
@@ -214,13 +214,13 @@ class Gate:
     def _identify(self, request: Request, handling: _Handling) -> Identity:
         try:
             identity = self._login.identify(request.headers.get("authorization"))
-        except LoginRefused as error:
+        except LoginError as error:
             raise self._unauthorized(str(error), _repository(request.url.path)) from None
         handling.user = identity.user
         return identity
 
-    def _unauthorized(self, message: str, repository: str | None = None) -> Refusal:
-        return Refusal(401, "UNAUTHORIZED", message, self._challenge(repository))
+    def _unauthorized(self, message: str, repository: str | None = None) -> RefusalError:
+        return RefusalError(401, "UNAUTHORIZED", message, self._challenge(repository))
 
     def _challenge(self, repository: str | None = None) -> str:
         if self._mode is AuthMode.BASIC:
@@ -278,9 +278,7 @@ def _target(scope: Scope) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _json_response(
-    content: object, status: int, headers: dict[str, str] | None = None
-) -> Response:
+def _json_response(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
     return Response(
         json.dumps(content), status_code=status, media_type="application/json", headers=headers
     )

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PROGRAM_SOURCE = Path(__file__).parent.parent / "go" / "nginx"
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _LINKS = ("bin/sh", "bin/busybox", "bin/true", "bin/false", "bin/echo", "bin/sleep", "pause")
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -70,47 +69,21 @@ SAMPLE_IMAGES: Sequence[SampleImage] = (
         entrypoint=("/usr/sbin/nginx",),
         environment={"PORT": "6379"},
     ),
-    SampleImage(
-        repository="rehearsal/pause", tags=("1",), version="1", entrypoint=("/pause",)
-    ),
+    SampleImage(repository="rehearsal/pause", tags=("1",), version="1", entrypoint=("/pause",)),
 )
 
 
-class ImagesNotPublished(RuntimeError):
-    """The program could not be built or an image not pushed; the text is what the tool said."""
-
-
-def build_program(go: Path, target: Path, environment: Mapping[str, str] | None = None) -> Path:
-    """Build the images' program for this machine's architecture as the file `target`.
-
-    `go` is the Go tool; `environment` (such as GOCACHE) is added to the process's own.
-    Raises ImagesNotPublished.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _run(
-        [str(go), "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid="]
-        + ["-o", str(target), "."],
-        cwd=PROGRAM_SOURCE,
-        environment={
-            **os.environ,
-            **(environment or {}),
-            "CGO_ENABLED": "0",
-            "GOOS": "linux",
-            "GOARCH": machine_architecture(),
-            "GOFLAGS": "",
-            "GOWORK": "off",
-        },
-    )
-    return target
+class PublishError(RuntimeError):
+    """An image could not be made or pushed; the text says why."""
 
 
 def machine_architecture() -> str:
-    """Return this machine's architecture as OCI names it. Raises ImagesNotPublished."""
+    """Return this machine's architecture as OCI names it. Raises PublishError."""
     machine = platform.machine().lower()
     try:
         return _ARCHITECTURES[machine]
     except KeyError:
-        raise ImagesNotPublished(
+        raise PublishError(
             f"no sample images for {machine}; known: {', '.join(sorted(_ARCHITECTURES))}"
         ) from None
 
@@ -146,7 +119,7 @@ def publish(
     """Push images with all their tags; return the digest of each `repository:tag`.
 
     `registry` is host:port of the upstream registry, `folder` a scratch folder for the layouts.
-    Raises ImagesNotPublished.
+    Raises PublishError.
     """
     digests: dict[str, str] = {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,8 +134,7 @@ def publish(
         digest = write_layout(image, program, layout)
         first, *more = image.tags
         name = f"{registry}/{image.repository}:{first}"
-        # The layout's own index.json names the image index; --index pushes it, not its parent.
-        _run([str(crane), "push", "--index", str(layout), name], environment=environment)
+        _run([str(crane), "push", str(layout), name], environment=environment)
         for tag in more:
             _run([str(crane), "tag", name, tag], environment=environment)
         for tag in image.tags:
@@ -237,11 +209,9 @@ class _Layout:
         )
 
 
-def _run(
-    command: Sequence[str], *, environment: Mapping[str, str], cwd: Path | None = None
-) -> None:
+def _run(command: Sequence[str], *, environment: Mapping[str, str]) -> None:
     done = subprocess.run(
-        command, env=dict(environment), cwd=cwd, capture_output=True, text=True, check=False
+        command, env=dict(environment), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise ImagesNotPublished(f"{Path(command[0]).name} {command[1]}: {done.stderr.strip()}")
+        raise PublishError(f"{Path(command[0]).name} {command[1]}: {done.stderr.strip()}")

@@ -40,7 +40,7 @@ class Login(Protocol):
         ...
 
 
-class LoginRefused(Exception):
+class LoginError(Exception):
     """Credentials were given and are wrong, expired, or of a kind that is not taken here."""
 
 
@@ -76,7 +76,7 @@ class LoginCheck:
         self._tokens: dict[str, _Token] = {}
 
     def identify(self, authorization: str | None) -> Identity:
-        """Return the caller of a registry request. Raises LoginRefused."""
+        """Return the caller of a registry request. Raises LoginError."""
         if not authorization:
             return ANONYMOUS
         scheme, _, value = authorization.partition(" ")
@@ -84,18 +84,18 @@ class LoginCheck:
             return self._basic(value)
         if scheme.lower() == "bearer" and self._mode is not AuthMode.BASIC:
             return self._bearer(value)
-        raise LoginRefused(f"{scheme} is not taken here")
+        raise LoginError(f"{scheme} is not taken here")
 
     def identify_for_token(self, authorization: str | None) -> Identity:
         """Return the caller of the token endpoint, which takes Basic or nothing.
 
-        Raises LoginRefused.
+        Raises LoginError.
         """
         if not authorization:
             return ANONYMOUS
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() != "basic":
-            raise LoginRefused(f"{scheme} is not taken here")
+            raise LoginError(f"{scheme} is not taken here")
         return self._basic(value)
 
     def issue(self, user: str | None, repositories: frozenset[str]) -> str:
@@ -114,17 +114,17 @@ class LoginCheck:
         try:
             user, found, password = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            raise LoginRefused("not a Basic login") from None
+            raise LoginError("not a Basic login") from None
         wanted = self._login.password
         right = wanted is not None and hmac.compare_digest(password.encode(), wanted.encode())
         if not (found and right and user == self._login.username):
-            raise LoginRefused("wrong user or password")
+            raise LoginError("wrong user or password")
         return Identity(user=user, repositories=None)
 
     def _bearer(self, value: str) -> Identity:
         token = self._tokens.get(value)
         if token is None or token.expires <= time.monotonic():
-            raise LoginRefused("unknown or expired token")
+            raise LoginError("unknown or expired token")
         if token.identity.user is not None and token.password != self._login.password:
-            raise LoginRefused("the password was changed after this token was issued")
+            raise LoginError("the password was changed after this token was issued")
         return token.identity

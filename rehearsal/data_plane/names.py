@@ -27,9 +27,7 @@ class NamesProxy:
 
     async def start(self, port: int = 0) -> str:
         """Listen on loopback and return the URL for HTTPS_PROXY."""
-        self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", port, limit=HEAD_LIMIT
-        )
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port, limit=HEAD_LIMIT)
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
@@ -110,6 +108,7 @@ async def _answer(writer: asyncio.StreamWriter, status: str, text: str) -> None:
     body = f"{text}\n".encode()
     writer.write(
         f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
-        "Connection: close\r\n\r\n".encode() + body
+        "Connection: close\r\n\r\n".encode()
+        + body
     )
     await writer.drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,14 +52,16 @@ class Endpoint:
 class ProxyRegistry:
     """The servers of one proxy registry."""
 
-    def __init__(self, registry: Registry, name: str, address: str, config: DataPlaneConfig) -> None:
+    def __init__(
+        self, registry: Registry, name: str, address: str, config: DataPlaneConfig
+    ) -> None:
         folder = config.folder / name
         self._name = name
         self._folder = folder
         self._config = config
         self._registry = registry
         self._faults = FaultState()
-        self._recorder = UpstreamRecorder(config.upstream_url, config.authority.certificate)
+        self._recorder = UpstreamRecorder(config.upstream_url, config.authority)
         self._hop = Listener(self._recorder)
         self._cache: RegistryProcess | None = None
         self._gate: Gate | None = None
@@ -90,7 +93,7 @@ class ProxyRegistry:
         return self._faults.current
 
     async def start(self) -> None:
-        """Start cache and gate. Raises RegistryDidNotStart or OSError, with nothing left behind."""
+        """Start cache and gate. Raises RegistryStartError or OSError, with nothing left behind."""
         try:
             await self._hop.start()
             self._cache = RegistryProcess(
@@ -112,9 +115,7 @@ class ProxyRegistry:
                 self._gate,
                 host=self._address,
                 port=self._config.port,
-                tls=self._config.authority.issue(
-                    [self._registry.domain], self._folder / "tls"
-                ),
+                tls=self._config.authority.issue([self._registry.domain], self._folder / "tls"),
             )
             await self._listener.start()
         except BaseException:
@@ -163,7 +164,7 @@ class DataPlane:
     async def start_registry(self, name: str, registry: Registry) -> None:
         """Start the servers of a registry.
 
-        Raises OSError when no address is left for it, RegistryDidNotStart when its cache does
+        Raises OSError when no address is left for it, RegistryStartError when its cache does
         not come up.
         """
         async with self._starting:
@@ -172,12 +173,17 @@ class DataPlane:
             self._registries[name] = proxy
             self._domains[registry.domain] = name
 
-    async def stop_registry(self, name: str) -> None:
-        """Stop the servers of a registry; one that does not run is no error."""
+    async def stop_registry(self, name: str, *, forget: bool = False) -> None:
+        """Stop the servers of a registry; one that does not run is no error.
+
+        With `forget` the content of its cache is removed too; its access log stays.
+        """
         proxy = self._registries.pop(name, None)
         self._domains = {domain: of for domain, of in self._domains.items() if of != name}
         if proxy is not None:
             await proxy.stop()
+        if forget:
+            shutil.rmtree(self._config.folder / name / "cache", ignore_errors=True)
 
     def registry(self, name: str) -> ProxyRegistry | None:
         """The servers of a registry, None when they do not run."""

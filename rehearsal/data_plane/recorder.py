@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import ssl
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from rehearsal.data_plane.certificates import Authority
 from rehearsal.data_plane.forwarding import forward
 
 _CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)")
@@ -43,10 +42,10 @@ def content_of(path: str) -> Content | None:
 class UpstreamRecorder:
     """An ASGI application that forwards to upstream and remembers each request."""
 
-    def __init__(self, upstream_url: str, ca_certificate: Path) -> None:
+    def __init__(self, upstream_url: str, authority: Authority) -> None:
         self._client = httpx.AsyncClient(
             base_url=upstream_url,
-            verify=ssl.create_default_context(cafile=str(ca_certificate)),
+            verify=authority.context(),
             trust_env=False,
             timeout=httpx.Timeout(60.0),
         )

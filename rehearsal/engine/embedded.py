@@ -18,8 +18,8 @@ import pulumi
 import yaml
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, rpc, set_all_config, set_mocks
 from pulumi.runtime.mocks import MockMonitor
-from pulumi.runtime.settings import get_root_resource
-from pulumi.runtime.stack import Stack, run_in_stack
+from pulumi.runtime.settings import get_root_resource, set_root_resource
+from pulumi.runtime.stack import Stack, run_pulumi_func
 
 from rehearsal.engine.kubernetes_applier import KubernetesApplier
 from rehearsal.engine.stack_file import StackConfig
@@ -42,6 +42,8 @@ class Applier(Mocks):
         self._kubernetes = kubernetes
         self._volcengine = volcengine
         self._progress = progress
+        self.errors: list[ApplyError] = []
+        """What could not be applied, first failure first."""
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         """Apply one resource; its id and outputs.
@@ -66,12 +68,13 @@ class Applier(Mocks):
                 else:
                     raise ApplyError(f"nothing here applies the package {package!r}")
         except Exception as error:
-            raise ApplyError(f"{args.typ} {args.name!r}: {error}") from error
+            self.errors.append(ApplyError(f"{args.typ} {args.name!r}: {error}"))
+            raise self.errors[-1] from error
         return made.id, {**made.outputs, **args.inputs}
 
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         """Answer a look-up."""
-        return self._volcengine.look_up(args.token, plain(args.args)), None
+        return self._volcengine.look_up(args.token, plain(args.args)), []
 
 
 def plain(value: Any) -> Any:
@@ -103,24 +106,24 @@ def run(
     sys.path.insert(0, str(program))
     before = Path.cwd()
     os.chdir(program)
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
     try:
-        set_mocks(applier, project=project["name"], stack=stack, preview=preview, monitor=monitor)
-        set_all_config({**defaults, **config.values}, list(config.secret_keys))
 
         def declare() -> None:
             runpy.run_path(str(program / "__main__.py"), run_name="__main__")
 
         async def everything() -> dict[str, Any]:
-            await run_in_stack(declare)
+            set_root_resource(None)  # type: ignore[arg-type]  # a program run before left its own
+            set_mocks(
+                applier, project=project["name"], stack=stack, preview=preview, monitor=monitor
+            )
+            set_all_config({**defaults, **config.values}, list(config.secret_keys))
+            await run_pulumi_func(declare)
             root = get_root_resource()
             outputs = root.outputs if isinstance(root, Stack) else {}
             return {name: await _resolved(value) for name, value in outputs.items()}
 
-        return loop.run_until_complete(everything())
+        return asyncio.run(everything())
     finally:
-        loop.close()
         os.chdir(before)
         sys.path.remove(str(program))
 

@@ -7,8 +7,8 @@ import base64
 import binascii
 import hashlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from rehearsal.volcengine.config import EmulatorConfig
 from rehearsal.volcengine.errors import ApiError
@@ -23,9 +23,11 @@ from rehearsal.volcengine.rules import (
 from rehearsal.volcengine.state import (
     AccessLevel,
     Account,
+    Edition,
     Namespace,
     Phase,
     ProxyCache,
+    ProxyType,
     Registry,
     VpcAccess,
     VpcStatus,
@@ -34,8 +36,12 @@ from rehearsal.volcengine.state import (
 SERVICE = "cr"
 VERSION = "2022-05-12"
 DOCKER_HUB_ENDPOINT = "https://registry-1.docker.io"
+EDITIONS: tuple[Edition, ...] = ("Enterprise", "Micro")
+PROXY_TYPES: tuple[ProxyType, ...] = ("DockerHub", "DockerRegistry")
+ACCESS_LEVELS: tuple[AccessLevel, ...] = ("Private", "Public")
 logger = logging.getLogger(__name__)
 
+Word = TypeVar("Word", bound=str)
 Result = dict[str, Any]
 Action = Callable[[str, Mapping[str, Any]], Result]
 
@@ -105,9 +111,7 @@ class CrApi:
         parameters = Parameters(values)
         name = parameters.text("Name")
         check_registry_name(name)
-        kind = parameters.text("Type", "Enterprise")
-        if kind != "Enterprise" and kind != "Micro":
-            raise ApiError.invalid("Type", "It must be Enterprise or Micro.")
+        kind = _one_of(EDITIONS, parameters.text("Type", "Enterprise"), "Type")
         proxy_cache = _proxy_cache(parameters)
         tags = _tags(parameters)
         if self._account.find(region, name) is not None:
@@ -143,7 +147,7 @@ class CrApi:
             try:
                 await self._data_plane.start(registry)
             except (OSError, RuntimeError) as error:
-                logger.error("registry %s cannot be served: %s", registry.name, error)
+                logger.warning("registry %s cannot be served: %s", registry.name, error)
                 registry.phase = Phase.FAILED
                 return
         registry.phase = Phase.RUNNING
@@ -175,7 +179,8 @@ class CrApi:
 
     def _delete_registry(self, region: str, values: Mapping[str, Any]) -> Result:
         """Delete now, or leave the registry Stopped [Released] for seven days, its name taken
-        (docs 6420/113747); the rehearsal does not wait for the seventh day."""
+        (docs 6420/113747); the rehearsal does not wait for the seventh day.
+        """
         parameters = Parameters(values)
         registry = self._registry(region, parameters.text("Name"))
         immediately = parameters.flag("DeleteImmediately")
@@ -248,12 +253,17 @@ class CrApi:
 
     def _create_namespace(self, region: str, values: Mapping[str, Any]) -> Result:
         """Make a namespace. A Docker Hub proxy without credentials allows only `library` (the
-        vendor's page, step 1.2; the API's code for it is not documented)."""
+        vendor's page, step 1.2; the API's code for it is not documented).
+        """
         parameters = Parameters(values)
         registry = self._running(region, parameters.text("Registry"))
         name = parameters.text("Name")
         check_namespace_name(name)
-        level = _access_level(parameters.text("RepositoryDefaultAccessLevel", "Private"))
+        level = _one_of(
+            ACCESS_LEVELS,
+            parameters.text("RepositoryDefaultAccessLevel", "Private"),
+            "RepositoryDefaultAccessLevel",
+        )
         cache = registry.proxy_cache
         if cache is not None and cache.is_anonymous_docker_hub and name != "library":
             raise ApiError.invalid(
@@ -413,9 +423,7 @@ def _proxy_cache(parameters: Parameters) -> ProxyCache | None:
     if not parameters.has("ProxyCache"):
         raise ApiError.missing("ProxyCache")
     spec = parameters.group("ProxyCache")
-    kind = spec.text("Type")
-    if kind != "DockerHub" and kind != "DockerRegistry":
-        raise ApiError.invalid("ProxyCache.Type", "It must be DockerHub or DockerRegistry.")
+    kind = _one_of(PROXY_TYPES, spec.text("Type"), "ProxyCache.Type")
     endpoint = spec.text("Endpoint", "" if kind == "DockerHub" else None)
     username = spec.text("Username", "")
     password = spec.text("Password", "")
@@ -441,11 +449,12 @@ def _tags(parameters: Parameters) -> list[dict[str, str]]:
     return tags
 
 
-def _access_level(level: str) -> AccessLevel:
-    known: dict[str, Literal["Private", "Public"]] = {"Private": "Private", "Public": "Public"}
-    if level not in known:
-        raise ApiError.invalid("RepositoryDefaultAccessLevel", "It must be Private or Public.")
-    return known[level]
+def _one_of(known: Sequence[Word], value: str, parameter: str) -> Word:
+    """Return the one of `known` that is `value`. Raises ApiError."""
+    for word in known:
+        if word == value:
+            return word
+    raise ApiError.invalid(parameter, f"It must be {' or '.join(known)}.")
 
 
 def _has_status(registry: Registry, statuses: list[Parameters]) -> bool:

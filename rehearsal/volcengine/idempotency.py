@@ -37,9 +37,7 @@ class ClientTokens:
             raise ApiError.token_mismatch()
         return found[1]
 
-    def remember(
-        self, action: str, parameters: Mapping[str, Any], answer: dict[str, Any]
-    ) -> None:
+    def remember(self, action: str, parameters: Mapping[str, Any], answer: dict[str, Any]) -> None:
         """Keep the answer of a call that succeeded, if it had a token."""
         token = parameters.get("ClientToken")
         if token:

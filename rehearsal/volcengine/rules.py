@@ -8,7 +8,7 @@ from rehearsal.volcengine.errors import ApiError
 
 REGISTRY_NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
 NAMESPACE_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-PASSWORD_MARKS = r"~!@#$%^&*()-_=+\|[]:,<.>/;"
+PASSWORD_MARKS = r"~!@#$%^&*()-_=+\|[]:,<.>/;"  # noqa: S105 - an alphabet
 DEFAULT_QUOTA = {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1}
 """Standard (Enterprise) registries per account and region (docs 6420/113745)."""
 

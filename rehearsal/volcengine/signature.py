@@ -6,7 +6,7 @@ tested against it: the canonical request is rebuilt from what arrived, whatever 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import re
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote
 
 from rehearsal.volcengine.errors import ApiError
 
-TOLERANCE = datetime.timedelta(minutes=15)
+TOLERANCE = dt.timedelta(minutes=15)
 """How far X-Date may be from now."""
 _AUTHORIZATION = re.compile(
     r"HMAC-SHA256 Credential=(?P<key>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[^/,\s]+)/"
@@ -47,9 +47,7 @@ class SignedRequest:
     body: bytes
 
 
-def verify(
-    request: SignedRequest, *, access_key: str, secret_key: str, now: datetime.datetime
-) -> Caller:
+def verify(request: SignedRequest, *, access_key: str, secret_key: str, now: dt.datetime) -> Caller:
     """Check the signature of a request. Raises ApiError with the gateway's code."""
     header = request.headers.get("authorization")
     if not header:
@@ -75,7 +73,9 @@ def verify(
     body_hash = hashlib.sha256(request.body).hexdigest()
     claimed_hash = request.headers.get("x-content-sha256", body_hash)
     scope = f"{found['date']}/{found['region']}/{found['service']}/request"
-    expected = _signature(request, signed, body_hash, stamp, scope, secret_key)
+    expected = _signature(
+        _canonical_request(request, signed, body_hash), stamp=stamp, scope=scope, secret=secret_key
+    )
     matches = hmac.compare_digest(found["signature"], expected)
     if not (matches and claimed_hash == body_hash and set(signed) >= _MUST_BE_SIGNED):
         raise ApiError(
@@ -88,27 +88,18 @@ def verify(
     return Caller(region=found["region"], service=found["service"])
 
 
-def _check_date(stamp: str, scope_date: str, now: datetime.datetime) -> None:
+def _check_date(stamp: str, scope_date: str, now: dt.datetime) -> None:
     try:
-        sent = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+        sent = dt.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
     except ValueError:
         sent = None
     if sent is None or abs(now - sent) > TOLERANCE or stamp[:8] != scope_date:
-        raise ApiError(
-            400, "InvalidTimestamp", "The signature of the request is expired.", 100006
-        )
+        raise ApiError(400, "InvalidTimestamp", "The signature of the request is expired.", 100006)
 
 
-def _signature(
-    request: SignedRequest,
-    signed: list[str],
-    body_hash: str,
-    stamp: str,
-    scope: str,
-    secret_key: str,
-) -> str:
+def _canonical_request(request: SignedRequest, signed: list[str], body_hash: str) -> str:
     headers = "".join(f"{name}:{_header(request, name)}\n" for name in signed)
-    canonical = "\n".join(
+    return "\n".join(
         [
             request.method,
             quote(request.path, safe="/-_.~"),
@@ -118,10 +109,11 @@ def _signature(
             body_hash,
         ]
     )
-    text = "\n".join(
-        ["HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()]
-    )
-    key = secret_key.encode()
+
+
+def _signature(canonical: str, *, stamp: str, scope: str, secret: str) -> str:
+    text = "\n".join(["HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+    key = secret.encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     return hmac.digest(key, text.encode(), "sha256").hex()

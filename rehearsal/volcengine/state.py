@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 AccessLevel = Literal["Private", "Public"]
+Edition = Literal["Enterprise", "Micro"]
+ProxyType = Literal["DockerHub", "DockerRegistry"]
 
 
 class Phase(StrEnum):
@@ -43,7 +45,7 @@ class VpcStatus(StrEnum):
 
 def timestamp() -> str:
     """Return the present time as the API writes it."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(kw_only=True)
@@ -75,7 +77,7 @@ class Namespace:
 class ProxyCache:
     """What a proxy registry is in front of. The password is used up at creation, not kept."""
 
-    type: Literal["DockerHub", "DockerRegistry"]
+    type: ProxyType
     endpoint: str
     username: str
     skip_ssl_verify: bool
@@ -92,7 +94,7 @@ class Registry:
 
     name: str
     region: str
-    type: Literal["Enterprise", "Micro"]
+    type: Edition
     project: str
     tags: list[dict[str, str]]
     proxy_cache: ProxyCache | None

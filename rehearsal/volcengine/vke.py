@@ -129,7 +129,8 @@ class VkeApi:
 
 def public_address(cluster: Cluster) -> str:
     """Return the public address that stands for a cluster: one of those kept for documentation
-    (RFC 5737), which lead nowhere. The kubeconfig says where the API server really is."""
+    (RFC 5737), which lead nowhere. The kubeconfig says where the API server really is.
+    """
     return f"203.0.113.{hashlib.sha256(cluster.id.encode()).digest()[0] % 254 + 1}"
 
 
@@ -139,11 +140,6 @@ def _id(kind: str, cluster: Cluster) -> str:
 
 def _describe(cluster: Cluster, account_id: int) -> dict[str, Any]:
     address = hashlib.sha256(cluster.vpc_id.encode()).digest()
-    network = (
-        {"Bandwidth": 10, "BillingType": _POST_PAID_BY_TRAFFIC, "Isp": "BGP"}
-        if cluster.public
-        else {}
-    )
     return {
         "Id": cluster.id,
         "Name": cluster.name,
@@ -163,7 +159,13 @@ def _describe(cluster: Cluster, account_id: int) -> dict[str, Any]:
             "SecurityGroupIds": [_id("sg", cluster)],
             "ApiServerPublicAccessEnabled": cluster.public,
             "ApiServerPublicAccessConfig": {
-                "PublicAccessNetworkConfig": network,
+                # The provider reads BillingType as a number, for clusters without a public
+                # address too.
+                "PublicAccessNetworkConfig": {
+                    "Bandwidth": 10 if cluster.public else 0,
+                    "BillingType": _POST_PAID_BY_TRAFFIC,
+                    "Isp": "BGP",
+                },
                 "AccessSourceIpsv4": [],
             },
             "ResourcePublicAccessDefaultEnabled": False,

@@ -11,6 +11,7 @@ from settings import PROJECT
 
 MICRO: dict[str, Any] = {
     "registry": {"name": "hub-dev", "namespaces": [{"name": "library", "access": "Public"}]},
+    "login": {"password": "login-password"},
     "clusters": [{"name": "dev", "clusterId": "ccdev001"}],
 }
 ENTERPRISE: dict[str, Any] = {

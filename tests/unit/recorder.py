@@ -86,7 +86,7 @@ class Cloud(Mocks):
             (cluster,) = args.args["ids"]
             network = {"vpcId": f"vpc-{cluster}", "subnetIds": [f"subnet-{cluster}", "subnet-2"]}
             found = {"id": cluster, "kubernetesVersion": "v1.34.1", "clusterConfig": network}
-            return {"clusters": [found]}, None
+            return {"clusters": [found]}, []
         (cluster,) = args.args["clusterIds"]
         return {
             "kubeconfigs": [
@@ -100,7 +100,7 @@ class Cloud(Mocks):
                 for kind in args.args["types"]
                 for age in (2, 1)
             ]
-        }, None
+        }, []
 
 
 class Monitor(MockMonitor):

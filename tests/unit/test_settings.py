@@ -12,6 +12,7 @@ from pulumi.runtime import set_all_config
 
 from settings import (
     PROJECT,
+    SECTIONS,
     Access,
     Edition,
     Engine,
@@ -231,6 +232,33 @@ BAD = [
         id="unknown-way",
     ),
     pytest.param(
+        changed(MICRO, "login", {}),
+        "registry.namespaces.0.access",
+        "Private",
+        "login.password",
+        "nothing, with private namespaces: library",
+        "nobody pulls from a private namespace without a login",
+        id="private-namespace-without-login",
+    ),
+    pytest.param(
+        MICRO,
+        "pullCheck.image",
+        "bitnami/redis:7.2",
+        "pullCheck.image",
+        "'bitnami/redis:7.2'",
+        "an image of a namespace served here: library",
+        id="pull-check-of-another-namespace",
+    ),
+    pytest.param(
+        MICRO,
+        "pullCheck.image",
+        "ghcr.io/library/busybox:latest",
+        "pullCheck.image",
+        "'ghcr.io/library/busybox:latest'",
+        "an image of a namespace served here: library",
+        id="pull-check-of-another-registry",
+    ),
+    pytest.param(
         MICRO, "kyverno.replicas", 2, "kyverno.replicas", "2", "1, or 3 and more", id="two-replicas"
     ),
     pytest.param(
@@ -405,5 +433,5 @@ def test_every_setting_of_the_model_is_described_in_the_project_file() -> None:
     from tests.unit.recorder import ROOT
 
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
-    assert set(declared) == set(Settings.model_fields) - {"region"}
+    assert set(declared) == set(SECTIONS)
     assert all(json.dumps(each["description"]) for each in declared.values())

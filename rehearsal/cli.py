@@ -1,0 +1,190 @@
+"""`python -m rehearsal`: the whole rehearsal, or its parts one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+
+from rehearsal import admit as admission
+from rehearsal.engine import deploy as deploying
+from rehearsal.engine.deploy import EngineName
+from rehearsal.engine.embedded import ApplyError
+from rehearsal.locations import CHECKOUT, RUNS
+from rehearsal.parts import PartError, obtain
+from rehearsal.processes import ProcessError
+from rehearsal.progress import Progress
+from rehearsal.proof import ProofError
+from rehearsal.proof import prove as show_proof
+from rehearsal.stage import PARTS, Run, api_client, new_folder, stage
+
+app = typer.Typer(
+    help="The whole stack on one machine, with no cloud account.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_START_SECONDS = 3600.0
+_STOP_SECONDS = 60.0
+
+Engine = Annotated[
+    EngineName | None,
+    typer.Option(help="What runs the program; the Pulumi CLI where it is on PATH."),
+]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn an expected failure into one line and an exit code."""
+    try:
+        yield
+    except (PartError, ProcessError, ApplyError, ProofError) as error:
+        typer.echo(f"rehearsal: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def run(engine: Engine = None) -> None:
+    """Start everything, deploy the stack, show the proof, take everything down."""
+    progress = Progress()
+    folder = new_folder()
+    with _told(), stage(folder, progress) as started:
+        outputs = deploying.deploy(started, engine or deploying.default_engine(), progress)
+        show_proof(started, outputs, progress)
+    shutil.rmtree(folder)
+
+
+@app.command()
+def parts() -> None:
+    """Only have every part built and ready."""
+    with _told():
+        obtain(PARTS, Progress())
+
+
+@app.command()
+def up() -> None:
+    """Start all parts, do not run the program; print `export` lines for a shell."""
+    folder = new_folder()
+    log = folder / "stage.log"
+    with log.open("wb") as out:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "rehearsal", "hold", str(folder)],
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    shown = 0
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        text = log.read_text()
+        sys.stderr.write(text[shown:])
+        shown = len(text)
+        with contextlib.suppress(FileNotFoundError):
+            started = Run.load(folder)
+            break
+        if supervisor.poll() is not None or time.monotonic() > deadline:
+            typer.echo(f"rehearsal: not up; see {log}", err=True)
+            raise typer.Exit(1)
+        time.sleep(0.1)
+    for name, value in started.environment().items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command(hidden=True)
+def hold(folder: Path) -> None:
+    """Start all parts and hold them until asked to stop."""
+    with _told(), stage(folder, Progress()):
+        signal.pause()
+
+
+@app.command()
+def deploy(engine: Engine = None) -> None:
+    """Deploy the rehearsal's stack on what `up` started; print its outputs."""
+    with _told():
+        outputs = deploying.deploy(current(), engine or deploying.default_engine(), Progress())
+    typer.echo(json.dumps(outputs, indent=2, default=repr))
+
+
+@app.command()
+def prove() -> None:
+    """Show that the deployed stack works."""
+    with _told():
+        started = current()
+        show_proof(started, deploying.outputs_of(started), Progress())
+
+
+@app.command()
+def admit(
+    namespace: Annotated[str, typer.Option(help="The namespace the Pods are made in.")] = "default",
+    workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 4,
+) -> None:
+    """Image references on standard input → what the API server admits, a JSON line each."""
+    references = (line.rstrip("\n") for line in sys.stdin)
+    for each in admission.admit(
+        api_client(current()), references, namespace=namespace, workers=workers
+    ):
+        typer.echo(
+            json.dumps({"image": each.image, "admitted": each.admitted, "error": each.error})
+        )
+
+
+@app.command()
+def down() -> None:
+    """Stop everything `up` started and remove its folder."""
+    for folder in _folders():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+            supervisor = psutil.Process(Run.load(folder).supervisor)
+            supervisor.terminate()
+            supervisor.wait(timeout=_STOP_SECONDS)
+        _end_strays(folder)
+        shutil.rmtree(folder)
+
+
+def _end_strays(folder: Path) -> None:
+    """End what a killed supervisor left: every process with the run's folder in its command."""
+    strays = [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if any(str(folder) in word for word in each.info["cmdline"] or ())
+        and each.pid != os.getpid()
+    ]
+    for each in strays:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(strays, timeout=5)
+
+
+def _folders() -> list[Path]:
+    """The folders of runs: the one the environment names, else all of this checkout."""
+    named = os.environ.get("REHEARSAL_RUN")
+    if named:
+        return [Path(named)] if Path(named).is_dir() else []
+    return [each for each in sorted(RUNS.glob("*")) if (each / "logs").is_dir()]
+
+
+def current() -> Run:
+    """The run to work on: the one the environment names, else the only one there is."""
+    runs = []
+    for folder in _folders():
+        with contextlib.suppress(FileNotFoundError):
+            runs.append(Run.load(folder))
+    if len(runs) != 1:
+        found = f"{len(runs)} rehearsals are up" if runs else "no rehearsal is up"
+        do = "set REHEARSAL_RUN to one of their folders" if runs else "run `python -m rehearsal up`"
+        typer.echo(f"rehearsal: {found}; {do}", err=True)
+        raise typer.Exit(1)
+    return runs[0]

@@ -1,0 +1,111 @@
+"""Deploying the rehearsal's stack on a stage, by either engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pulumi import automation
+
+from rehearsal.control_plane import write_private
+from rehearsal.engine import embedded
+from rehearsal.engine.kubernetes_applier import KubernetesApplier
+from rehearsal.engine.stack_file import StackConfig, read
+from rehearsal.engine.volcengine_applier import VolcengineApplier
+from rehearsal.locations import CHECKOUT
+from rehearsal.parts import obtain
+from rehearsal.progress import Progress
+from rehearsal.stage import Run
+
+STACK = "rehearsal"
+_OUTPUTS = "outputs.json"
+
+
+class EngineName(StrEnum):
+    """What runs the program."""
+
+    PULUMI = "pulumi"
+    EMBEDDED = "embedded"
+
+
+def default_engine() -> EngineName:
+    """The Pulumi CLI where it is on PATH, else the embedded applier."""
+    return EngineName.PULUMI if shutil.which("pulumi") else EngineName.EMBEDDED
+
+
+def stack_config(run: Run) -> StackConfig:
+    """The config in `Pulumi.rehearsal.yaml`."""
+    return read(CHECKOUT / f"Pulumi.{STACK}.yaml", run.environment()["PULUMI_CONFIG_PASSPHRASE"])
+
+
+def deploy(run: Run, engine: EngineName, progress: Progress) -> dict[str, Any]:
+    """Deploy the rehearsal's stack; its outputs, secret ones as `embedded.Secret`.
+
+    Raises:
+        embedded.ApplyError: naming the resource that could not be applied (embedded engine).
+        automation.errors.CommandError: with what the CLI said (Pulumi engine).
+    """
+    if engine is EngineName.PULUMI:
+        return _by_cli(run, progress)
+    outputs = _embedded(run, progress)
+    plain = {
+        name: {"value": value.value, "secret": True}
+        if isinstance(value, embedded.Secret)
+        else {"value": value, "secret": False}
+        for name, value in outputs.items()
+    }
+    write_private(run.folder / _OUTPUTS, json.dumps(plain))
+    return outputs
+
+
+def outputs_of(run: Run) -> dict[str, Any]:
+    """The outputs of the stack as it was last deployed on this stage, by either engine.
+
+    Raises:
+        FileNotFoundError: when it was not deployed yet.
+    """
+    saved = run.folder / _OUTPUTS
+    if saved.is_file() or not shutil.which("pulumi"):
+        found = json.loads(saved.read_text())
+        return {
+            name: embedded.Secret(each["value"]) if each["secret"] else each["value"]
+            for name, each in found.items()
+        }
+    return _values(_cli_stack(run).outputs())
+
+
+def _embedded(run: Run, progress: Progress) -> dict[str, Any]:
+    parts = obtain(("kubernetes", "helm"), progress)
+    applier = embedded.Applier(
+        KubernetesApplier(parts, run.folder / "engine"),
+        VolcengineApplier(run.environment()),
+        progress,
+    )
+    try:
+        return embedded.run(CHECKOUT, STACK, stack_config(run), applier)
+    except Exception:
+        if applier.errors:
+            raise applier.errors[0] from None
+        raise
+
+
+def _by_cli(run: Run, progress: Progress) -> dict[str, Any]:
+    done = _cli_stack(run).up(on_output=lambda text: progress.say(text.rstrip()))
+    return _values(done.outputs)
+
+
+def _cli_stack(run: Run) -> automation.Stack:
+    environment = {**os.environ, **run.environment()}
+    workspace = automation.LocalWorkspace(work_dir=str(CHECKOUT), env_vars=environment)
+    return automation.Stack.create_or_select(STACK, workspace)
+
+
+def _values(outputs: Mapping[str, automation.OutputValue]) -> dict[str, Any]:
+    return {
+        name: embedded.Secret(output.value) if output.secret else output.value
+        for name, output in outputs.items()
+    }

@@ -1,0 +1,167 @@
+"""The proof: the vendor's own example, as written, as admitted, and really pulled."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client
+from rich.table import Table
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+
+from rehearsal.data_plane.access_log import AccessRecord, Cache, parse_line
+from rehearsal.data_plane.client import PullClient, PullFailed, RegistryLogin
+from rehearsal.engine.embedded import Secret
+from rehearsal.parts import obtain
+from rehearsal.progress import Progress
+from rehearsal.stage import Run, api_client
+
+_POD_SECONDS = 60
+
+
+class ProofError(Exception):
+    """What should have happened did not; the message says what was seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """One container of the example."""
+
+    container: str
+    image: str
+    init: bool = False
+
+
+EXAMPLE: Sequence[Written] = (
+    Written(container="prepare", image="busybox", init=True),
+    Written(container="web", image="nginx:latest"),
+    Written(container="cache", image="bitnami/redis:7.2"),
+    Written(container="agent", image="quay.io/prometheus/node-exporter:v1.9.1"),
+)
+"""The page's `nginx:latest`, an init container, a private namespace, and an image that is not
+Docker Hub's."""
+
+
+def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
+    """Deploy the example, show each image as written and as admitted, and pull them.
+
+    Raises:
+        ProofError: when an image is not admitted as it should be, or not served by the proxy.
+    """
+    domain = str(outputs["domain"])
+    login = login_of(outputs)
+    with progress.step("deploying the example: nginx:latest with an init container"):
+        admitted = _deployed(run)
+    progress.console.print(_admission_table(admitted))
+    _check(admitted, domain)
+    crane = obtain(("crane",), progress)["crane"]
+    puller = PullClient(crane=crane, names_url=run.names_proxy, ca_certificate=run.authority)
+    for written in EXAMPLE:
+        image = admitted[written.container]
+        if image.startswith(f"{domain}/"):
+            _prove_pull(run, domain, image, puller, login, progress)
+
+
+def login_of(outputs: Mapping[str, Any]) -> RegistryLogin:
+    """The registry's login, from the stack's outputs."""
+    login = outputs["login"]
+    plain = login.value if isinstance(login, Secret) else login
+    return RegistryLogin(
+        domain=str(outputs["domain"]), username=plain["username"], password=plain["password"]
+    )
+
+
+def _deployed(run: Run) -> dict[str, str]:
+    """Deploy the example and return each container's image as its Pod has it."""
+    api = api_client(run)
+    name = f"example-{secrets.token_hex(3)}"
+    pod = {
+        "initContainers": [
+            {"name": each.container, "image": each.image} for each in EXAMPLE if each.init
+        ],
+        "containers": [
+            {"name": each.container, "image": each.image} for each in EXAMPLE if not each.init
+        ],
+    }
+    deployment: Any = {
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+        },
+    }
+    client.AppsV1Api(api).create_namespaced_deployment("default", deployment)
+    return _images_of_ready_pod(client.CoreV1Api(api), name)
+
+
+@retry(
+    retry=retry_if_result(lambda images: not images),
+    wait=wait_fixed(0.2),
+    stop=stop_after_delay(_POD_SECONDS),
+)
+def _images_of_ready_pod(api: client.CoreV1Api, app: str) -> dict[str, str]:
+    found: Any = api.list_namespaced_pod("default", label_selector=f"app={app}")
+    for pod in found.items:
+        if pod.status.phase == "Running":
+            containers = [*(pod.spec.init_containers or []), *pod.spec.containers]
+            return {each.name: each.image for each in containers}
+    return {}
+
+
+def _admission_table(admitted: Mapping[str, str]) -> Table:
+    table = Table("container", "image as written", "image as admitted")
+    for each in EXAMPLE:
+        kind = f"{each.container} (init)" if each.init else each.container
+        table.add_row(kind, each.image, admitted[each.container])
+    return table
+
+
+def _check(admitted: Mapping[str, str], domain: str) -> None:
+    expected = {
+        "prepare": f"{domain}/library/busybox",
+        "web": f"{domain}/library/nginx:latest",
+        "cache": f"{domain}/bitnami/redis:7.2",
+        "agent": "quay.io/prometheus/node-exporter:v1.9.1",
+    }
+    wrong = {name: image for name, image in admitted.items() if image != expected[name]}
+    if wrong:
+        raise ProofError(f"admitted {wrong}, expected {expected}")
+
+
+def _prove_pull(
+    run: Run,
+    domain: str,
+    image: str,
+    puller: PullClient,
+    login: RegistryLogin,
+    progress: Progress,
+) -> None:
+    """Pull an image twice: through the proxy, then from its cache."""
+    progress.say(f"\npulling {image}")
+    for attempt, wanted in (("first", None), ("second", Cache.HIT)):
+        before = len(_records(run, domain))
+        try:
+            digest = puller.pull(image, login)
+        except PullFailed as error:
+            raise ProofError(f"{image} cannot be pulled: {error}") from error
+        served = _content(_records(run, domain)[before:])
+        if not served:
+            raise ProofError(f"{image} was pulled, but the proxy's access log does not show it")
+        progress.say(f"  {attempt} pull, {digest}")
+        for record in served:
+            progress.say(f"    {record.line()}")
+        if wanted and any(record.cache is not wanted for record in served):
+            raise ProofError(f"the second pull of {image} was not served from the proxy's cache")
+
+
+def _content(records: Sequence[AccessRecord]) -> list[AccessRecord]:
+    """The requests that carried content: manifests and blobs."""
+    return [each for each in records if each.method == "GET" and each.cache is not Cache.NONE]
+
+
+def _records(run: Run, domain: str) -> list[AccessRecord]:
+    registry = domain.partition("-cn-")[0]
+    log = run.folder / "proxies" / registry / "access.log"
+    return [parse_line(line) for line in log.read_text().splitlines()]

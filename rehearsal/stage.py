@@ -1,0 +1,247 @@
+"""The stage: every part a rehearsal needs, started, before any stack is deployed on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from kubernetes import client, utils
+from pydantic import BaseModel, ConfigDict
+
+from rehearsal import chart, control_plane
+from rehearsal.data_plane.certificates import Authority
+from rehearsal.data_plane.distribution import listening_port
+from rehearsal.data_plane.images import SAMPLE_IMAGES, publish
+from rehearsal.data_plane.upstream import upstream_config
+from rehearsal.locations import CHECKOUT, RUNS
+from rehearsal.parts import obtain
+from rehearsal.processes import Processes
+from rehearsal.progress import Progress
+
+PARTS = (*control_plane.PARTS, "helm", "kyverno", "registry", "crane", "nginx")
+"""The parts of a stage."""
+CLUSTER_ID = "ccrehearsal0000000001"
+"""The VKE id of the one cluster, as `Pulumi.rehearsal.yaml` names it."""
+CHART = RUNS / "kyverno-chart"
+"""Where `Pulumi.rehearsal.yaml` finds the Kyverno chart."""
+KWOK_NODES = 3
+
+
+class Run(BaseModel):
+    """What other commands need to know of a running stage; kept in its folder, mode 0600."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path
+    supervisor: int
+    """The process that holds the stage; SIGTERM ends it and everything it started."""
+    kubeconfig: Path
+    volcengine: str
+    """The emulated API's host and port."""
+    access_key: str
+    secret_key: str
+    region: str
+    names_proxy: str
+    """The HTTP proxy through which registry domains are reached."""
+    authority: Path
+    """The certificate authority of everything here, PEM."""
+    upstream_log: Path
+    """The access log of the registry that plays Docker Hub."""
+
+    def environment(self) -> dict[str, str]:
+        """What a shell, or the Pulumi CLI, needs to work on this stage."""
+        return {
+            "KUBECONFIG": str(self.kubeconfig),
+            "VOLCENGINE_ACCESS_KEY": self.access_key,
+            "VOLCENGINE_SECRET_KEY": self.secret_key,
+            "VOLCENGINE_REGION": self.region,
+            "VOLCENGINE_ENDPOINT": self.volcengine,
+            "VOLCENGINE_DISABLE_SSL": "true",
+            "VOLCENGINE_ENABLE_STANDARD_ENDPOINT": "false",
+            "PULUMI_BACKEND_URL": f"file://{self.folder / 'pulumi'}",
+            "PULUMI_CONFIG_PASSPHRASE": "rehearsal",
+            "PULUMI_STACK": "rehearsal",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "REHEARSAL_RUN": str(self.folder),
+        }
+
+    def save(self) -> None:
+        """Write it to its folder, all of it or nothing."""
+        partial = self.folder / "run.json.partial"
+        control_plane.write_private(partial, self.model_dump_json(indent=1))
+        partial.rename(self.folder / "run.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read it from its folder.
+
+        Raises FileNotFoundError while the stage is not up.
+        """
+        return cls.model_validate_json((folder / "run.json").read_text())
+
+
+def new_folder() -> Path:
+    """A folder of its own for a new run."""
+    folder = RUNS / secrets.token_hex(4)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+@contextmanager
+def stage(folder: Path, progress: Progress) -> Iterator[Run]:
+    """Start every part in `folder`, and stop them all at the end.
+
+    Raises:
+        PartError: when a part cannot be had.
+        ProcessError: when a part does not start; the message names its log file.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    parts = obtain(PARTS, progress)
+    prepare_chart(parts)
+    with Processes(folder / "logs") as processes:
+        authority = Authority.create(folder / "authority")
+        with progress.step("starting Kubernetes"):
+            plane = control_plane.start(processes, parts, folder / "control-plane", authority)
+            _add_nodes(plane.kubeconfig)
+        with progress.step("starting an upstream registry with sample images"):
+            upstream = _start_upstream(processes, parts, folder, authority)
+        with progress.step("starting Volcengine"):
+            run = _start_volcengine(processes, parts, folder, authority, plane, upstream)
+        with progress.step("starting a stand-in for Kyverno's Pod"):
+            processes.start(
+                "kyverno-stand-in",
+                [
+                    *(sys.executable, "-m", "rehearsal.kyverno_stand_in"),
+                    *(parts["kyverno"], folder / "kyverno", folder / "logs", plane.kubeconfig),
+                ],
+                environment={"PYTHONPATH": str(CHECKOUT)},
+            )
+        (folder / "pulumi").mkdir(exist_ok=True)
+        run.save()
+        try:
+            yield run
+        finally:
+            (folder / "run.json").unlink(missing_ok=True)
+
+
+def prepare_chart(parts: Mapping[str, Path]) -> None:
+    """Put the Kyverno chart where the rehearsal's stack file says, unless it is there."""
+    stamp = CHART.with_suffix(".of")
+    source = str(parts["chart"])
+    if CHART.is_dir() and stamp.is_file() and stamp.read_text() == source:
+        return
+    RUNS.mkdir(exist_ok=True)
+    partial = CHART.with_name(f"kyverno-chart.{secrets.token_hex(4)}")
+    chart.assemble(parts, partial)
+    shutil.rmtree(CHART, ignore_errors=True)
+    partial.rename(CHART)
+    stamp.write_text(source)
+
+
+def _add_nodes(kubeconfig: Path) -> None:
+    api = control_plane.client_of(kubeconfig)
+    for index in range(KWOK_NODES):
+        node = control_plane.node(f"kwok-{index}", zone="abc"[index % 3])
+        utils.create_from_dict(api, node)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Upstream:
+    url: str
+    log: Path
+
+
+def _start_upstream(
+    processes: Processes, parts: Mapping[str, Path], folder: Path, authority: Authority
+) -> _Upstream:
+    config = upstream_config(folder / "upstream", authority)
+    log = processes.logs / "upstream.log"
+    processes.start(
+        "upstream",
+        config.command(parts["registry"]),
+        ready=lambda: listening_port(log) is not None,
+        environment={"OTEL_TRACES_EXPORTER": "none"},
+    )
+    address = f"127.0.0.1:{listening_port(log)}"
+    publish(
+        SAMPLE_IMAGES,
+        program=parts["nginx"],
+        registry=address,
+        crane=parts["crane"],
+        ca_certificate=authority.certificate,
+        folder=folder / "images",
+    )
+    return _Upstream(url=f"https://{address}", log=log)
+
+
+def _start_volcengine(
+    processes: Processes,
+    parts: Mapping[str, Path],
+    folder: Path,
+    authority: Authority,
+    plane: control_plane.ControlPlane,
+    upstream: _Upstream,
+) -> Run:
+    region = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())["config"][
+        "volcengine:region"
+    ]
+    ready = folder / "volcengine.ready"
+    config = folder / "volcengine.json"
+    access_key, secret_key = f"AK{secrets.token_hex(8)}", secrets.token_urlsafe(24)
+    document = {
+        "access_key": access_key,
+        "secret_key": secret_key,
+        "region": region,
+        "ready_file": str(ready),
+        "clusters": [
+            {
+                "id": CLUSTER_ID,
+                "name": "rehearsal",
+                "vpc_id": "vpc-rehearsal0001",
+                "subnet_ids": ["subnet-rehearsal0001"],
+                "kubeconfig_path": str(plane.kubeconfig),
+                "kubernetes_version": "v1.37.2-vke.1",
+            }
+        ],
+        "data_plane": {
+            "registry_binary": str(parts["registry"]),
+            "work_dir": str(folder / "proxies"),
+            "upstream_url": upstream.url,
+            "ca_certificate": str(authority.certificate),
+            "ca_key": str(authority.key),
+        },
+    }
+    control_plane.write_private(config, json.dumps(document))
+    processes.start(
+        "volcengine",
+        [sys.executable, "-m", "rehearsal.volcengine", "--config", config],
+        environment={"PYTHONPATH": str(CHECKOUT)},
+        ready=ready.is_file,
+    )
+    urls = json.loads(ready.read_text())
+    return Run(
+        folder=folder,
+        supervisor=os.getpid(),
+        kubeconfig=plane.kubeconfig,
+        volcengine=urls["url"].removeprefix("http://"),
+        access_key=access_key,
+        secret_key=secret_key,
+        region=region,
+        names_proxy=urls["names_url"],
+        authority=authority.certificate,
+        upstream_log=upstream.log,
+    )
+
+
+def api_client(run: Run) -> client.ApiClient:
+    """A Kubernetes client with a cluster administrator's rights."""
+    return control_plane.client_of(run.kubeconfig)

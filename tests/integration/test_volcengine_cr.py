@@ -1,0 +1,546 @@
+"""The emulator's CR actions, called by the official SDK."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import urllib3
+import volcenginesdkcr as sdk
+
+from rehearsal.volcengine.config import Delays
+from tests.integration.volcengine_stage import (
+    MICRO_PROXY,
+    NO_DELAYS,
+    Refused,
+    RunningEmulator,
+    wait_until,
+)
+
+pytest_plugins = ("tests.integration.volcengine_fixtures",)
+
+Start = Callable[..., RunningEmulator]
+PASSWORD = base64.b64encode(b"Passw0rd").decode()
+
+
+def test_the_official_sdk_takes_a_registry_through_its_whole_life(api: RunningEmulator) -> None:
+    cr = sdk.CRApi(api.client())
+    cr.create_registry(
+        sdk.CreateRegistryRequest(
+            name="mirror",
+            type="Enterprise",
+            project="images",
+            resource_tags=[sdk.ResourceTagForCreateRegistryInput(key="team", value="platform")],
+        )
+    )
+    wait_until(lambda: api.phase("mirror") == "Running")
+    listed = cr.list_registries(
+        sdk.ListRegistriesRequest(filter=sdk.FilterForListRegistriesInput(names=["mirror"]))
+    ).items[0]
+    assert (listed.name, listed.type, listed.project) == ("mirror", "Enterprise", "images")
+    assert listed.status.conditions == ["Ok"]
+    assert [(tag.key, tag.value) for tag in listed.resource_tags] == [("team", "platform")]
+
+    assert cr.get_user(sdk.GetUserRequest(registry="mirror")).status == "Inactive"
+    cr.set_user(sdk.SetUserRequest(registry="mirror", password=PASSWORD))
+    wait_until(lambda: cr.get_user(sdk.GetUserRequest(registry="mirror")).status == "Active")
+    domains = cr.list_domains(sdk.ListDomainsRequest(registry="mirror")).items
+    assert [domain.domain for domain in domains] == ["mirror-cn-beijing.cr.volces.com"]
+
+    cr.create_namespace(sdk.CreateNamespaceRequest(registry="mirror", name="library"))
+    names = cr.list_namespaces(sdk.ListNamespacesRequest(registry="mirror")).items
+    assert [namespace.name for namespace in names] == ["library"]
+    cr.delete_namespace(sdk.DeleteNamespaceRequest(registry="mirror", name="library"))
+    assert cr.list_namespaces(sdk.ListNamespacesRequest(registry="mirror")).total_count == 0
+
+    vpc = sdk.VpcForUpdateVpcEndpointInput(vpc_id="vpc-1", subnet_id="subnet-1")
+    cr.update_vpc_endpoint(sdk.UpdateVpcEndpointRequest(registry="mirror", vpcs=[vpc]))
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    access = cr.get_vpc_endpoint(sdk.GetVpcEndpointRequest(registry="mirror")).vpcs[0]
+    assert (access.subnet_id, access.region) == ("subnet-1", "cn-beijing")
+
+    cr.delete_registry(sdk.DeleteRegistryRequest(name="mirror", delete_immediately=True))
+    wait_until(lambda: api.phase("mirror") is None)
+
+
+def test_a_proxy_cache_is_described_without_its_password(api: RunningEmulator) -> None:
+    api.make_registry("mirror", **MICRO_PROXY)
+    listed = api.call("ListRegistries", Filter={"Names": ["mirror"]})
+    assert listed["Items"][0]["ProxyCacheEnabled"] is True
+    assert listed["Items"][0]["ProxyCache"] == {
+        "Type": "DockerHub",
+        "Endpoint": "https://registry-1.docker.io",
+        "Username": "hub-user",
+        "SkipSSLVerify": False,
+    }
+    everything = [listed, api.administer("GET", "registries"), api.administer("GET", "calls")]
+    assert "hub-secret" not in json.dumps(everything)
+
+
+ENTERPRISE = {"Type": "Enterprise"}
+ANONYMOUS = {"Type": "Micro", "ProxyCacheEnabled": True, "ProxyCache": {"Type": "DockerHub"}}
+
+
+@pytest.mark.parametrize(
+    "name", ["abc", "a" * 30, "a-b", "a1-2", "a--b"], ids=lambda name: f"{name[:5]}-{len(name)}"
+)
+def test_a_registry_name_of_the_grammar_is_taken(api: RunningEmulator, name: str) -> None:
+    api.call("CreateRegistry", Name=name, Type="Micro")
+    assert api.phase(name) is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ab", "a" * 31, "1abc", "-abc", "abc-", "Abc", "a_b", "a.b", "a b", "镜像仓库"],
+    ids=[
+        "short", "long", "digit-first", "hyphen-first", "hyphen-last", "upper", "underscore", "dot",
+        "space", "not-ascii",
+    ],
+)  # fmt: skip
+def test_a_registry_name_outside_the_grammar_is_refused(api: RunningEmulator, name: str) -> None:
+    assert api.refusal("CreateRegistry", Name=name) == Refused(
+        status=400, code="InvalidParameter.Name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        pytest.param({}, "MissingParameter.Name", id="no-name"),
+        pytest.param({"Name": 7}, "InvalidParameter.Name", id="name-a-number"),
+        pytest.param({"Name": "abc", "Type": "Basic"}, "InvalidParameter.Type", id="old-edition"),
+        pytest.param(
+            {"Name": "abc", "ProxyCacheEnabled": True},
+            "MissingParameter.ProxyCache",
+            id="proxy-of-nothing",
+        ),
+        pytest.param(
+            {"Name": "abc", "ProxyCacheEnabled": "true"},
+            "InvalidParameter.ProxyCacheEnabled",
+            id="flag-a-string",
+        ),
+        pytest.param(
+            {"Name": "abc", "ProxyCacheEnabled": True, "ProxyCache": {}},
+            "MissingParameter.ProxyCache.Type",
+            id="proxy-without-type",
+        ),
+        pytest.param(
+            {"Name": "abc", "ProxyCacheEnabled": True, "ProxyCache": {"Type": "Dockerhub"}},
+            "InvalidParameter.ProxyCache.Type",
+            id="proxy-type-misspelt",
+        ),
+        pytest.param(
+            {"Name": "abc", "ProxyCacheEnabled": True, "ProxyCache": {"Type": "DockerRegistry"}},
+            "MissingParameter.ProxyCache.Endpoint",
+            id="registry-proxy-without-endpoint",
+        ),
+        pytest.param(
+            {
+                "Name": "abc",
+                "ProxyCacheEnabled": True,
+                "ProxyCache": {"Type": "DockerHub", "Username": "u"},
+            },
+            "InvalidParameter.ProxyCache",
+            id="user-without-password",
+        ),
+        pytest.param(
+            {
+                "Name": "abc",
+                "ProxyCacheEnabled": True,
+                "ProxyCache": {"Type": "DockerHub", "Password": "p"},
+            },
+            "InvalidParameter.ProxyCache",
+            id="password-without-user",
+        ),
+        pytest.param(
+            {"Name": "abc", "ResourceTags": [{"Key": "k"}, {"Key": "k"}]},
+            "InvalidParameter.ResourceTags",
+            id="tag-twice",
+        ),
+        pytest.param(
+            {"Name": "abc", "ClientToken": "x" * 65},
+            "InvalidParameter.ClientToken",
+            id="long-token",
+        ),
+    ],
+)
+def test_a_registry_that_breaks_a_rule_is_refused(
+    api: RunningEmulator, settings: dict[str, Any], code: str
+) -> None:
+    assert api.refusal("CreateRegistry", **settings) == Refused(status=400, code=code)
+    assert api.call("ListRegistries")["TotalCount"] == 0
+
+
+def test_a_registry_name_is_unique_in_its_region_only(api: RunningEmulator) -> None:
+    api.call("CreateRegistry", Name="mirror", Type="Micro")
+    assert api.refusal("CreateRegistry", Name="mirror") == Refused(
+        status=409, code="AlreadyExists.Registry"
+    )
+    api.call("CreateRegistry", Name="mirror", region="cn-shanghai")
+    assert api.phase("mirror", region="cn-shanghai") is not None
+
+
+def test_the_quota_counts_enterprise_registries_of_a_region(api: RunningEmulator) -> None:
+    exceeded = Refused(status=400, code="QuotaExceeded.Registry")
+    api.make_registry("first", Type="Micro")
+    for name in ("aaa", "bbb", "ccc"):
+        api.make_registry(name, Type="Enterprise")
+    assert api.refusal("CreateRegistry", Name="ddd") == exceeded
+    api.call("CreateRegistry", Name="second", Type="Micro")
+    api.call("CreateRegistry", Name="ddd", region="cn-shanghai")
+    assert api.refusal("CreateRegistry", Name="eee", region="cn-shanghai") == exceeded
+
+    api.call("DeleteRegistry", Name="aaa")
+    assert api.refusal("CreateRegistry", Name="ddd") == exceeded
+    api.call("DeleteRegistry", Name="bbb", DeleteImmediately=True)
+    wait_until(lambda: api.phase("bbb") is None)
+    api.call("CreateRegistry", Name="ddd")
+
+
+def test_a_registry_deleted_without_haste_keeps_its_name_and_can_be_started_again(
+    api: RunningEmulator,
+) -> None:
+    api.make_registry("mirror", Type="Micro")
+    api.call("DeleteRegistry", Name="mirror")
+    listed = api.call("ListRegistries", Filter={"Names": ["mirror"]})["Items"][0]
+    assert listed["Status"] == {"Phase": "Stopped", "Conditions": ["Released"]}
+    assert api.refusal("CreateRegistry", Name="mirror").code == "AlreadyExists.Registry"
+    assert api.refusal("CreateNamespace", Registry="mirror", Name="library") == Refused(
+        status=400, code="OperationDenied.RegistryStatus"
+    )
+    api.call("StartRegistry", Name="mirror")
+    wait_until(lambda: api.phase("mirror") == "Running")
+
+
+@pytest.mark.parametrize("action", ["CreateRegistry", "CreateNamespace"])
+def test_a_call_repeated_with_its_token_is_done_once(api: RunningEmulator, action: str) -> None:
+    api.make_registry("other", Type="Micro")
+    call = {
+        "CreateRegistry": {"Name": "mirror", "Type": "Micro"},
+        "CreateNamespace": {"Registry": "other", "Name": "library"},
+    }[action]
+    first = api.call(action, ClientToken="t-1", **call)
+    assert api.call(action, ClientToken="t-1", **call) == first
+    assert api.refusal(action, ClientToken="t-2", **call).status == 409
+    assert api.refusal(action, ClientToken="t-1", **{**call, "Project": "else"}) == Refused(
+        status=400, code="IdempotentParameterMismatch"
+    )
+
+
+def test_a_registry_is_creating_before_it_runs(start_emulator: Start) -> None:
+    api = start_emulator(delays=NO_DELAYS.model_copy(update={"registry_creating": 0.5}))
+    asked = time.monotonic()
+    api.call("CreateRegistry", Name="mirror", **MICRO_PROXY)
+    listed = api.call("ListRegistries", Filter={"Names": ["mirror"]})["Items"][0]
+    assert listed["Status"] == {"Phase": "Creating", "Conditions": ["Progressing"]}
+    for action in ("GetUser", "ListDomains"):
+        assert api.refusal(action, Registry="mirror").code == "OperationDenied.RegistryStatus"
+    assert api.refusal("DeleteRegistry", Name="mirror").code == "OperationDenied.Status"
+    wait_until(lambda: api.phase("mirror") == "Running")
+    assert time.monotonic() - asked >= 0.5
+
+
+def test_a_registry_is_deleting_before_it_is_gone(start_emulator: Start) -> None:
+    api = start_emulator(delays=NO_DELAYS.model_copy(update={"registry_deleting": 0.3}))
+    api.make_registry("mirror", Type="Micro")
+    api.call("DeleteRegistry", Name="mirror", DeleteImmediately=True)
+    assert api.phase("mirror") == "Deleting"
+    wait_until(lambda: api.phase("mirror") is None)
+
+
+def test_a_user_is_inactive_while_its_password_is_being_set(start_emulator: Start) -> None:
+    api = start_emulator(delays=NO_DELAYS.model_copy(update={"user_setting": 0.3}))
+    api.make_registry("mirror", Type="Micro", password="Passw0rd")
+    api.call("SetUser", Registry="mirror", Password=PASSWORD)
+    assert api.call("GetUser", Registry="mirror")["Status"] == "Inactive"
+    wait_until(lambda: api.call("GetUser", Registry="mirror")["Status"] == "Active")
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["Passw0r", "Passw0rd" * 3, "passw0rd", "PASSW0RD", "Password", "Passw0rd ", "Pässw0rd1"],
+    ids=["short", "long", "no-upper", "no-lower", "no-digit-or-mark", "space", "not-ascii"],
+)
+def test_a_weak_password_is_refused(api: RunningEmulator, password: str) -> None:
+    api.make_registry("mirror", Type="Micro")
+    encoded = base64.b64encode(password.encode()).decode()
+    assert api.refusal("SetUser", Registry="mirror", Password=encoded) == Refused(
+        status=400, code="InvalidParameter.Password"
+    )
+    assert api.call("GetUser", Registry="mirror")["Status"] == "Inactive"
+
+
+def test_a_password_that_is_not_base64_is_refused(api: RunningEmulator) -> None:
+    api.make_registry("mirror", Type="Micro")
+    assert api.refusal("SetUser", Registry="mirror", Password="Passw0rd!").code == (
+        "InvalidParameter.Password"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ab", "a" * 90, "a.b", "a_b", "a-b", "1a", "a.b_c-d"],
+    ids=lambda name: f"{name[:7]}-{len(name)}",
+)
+def test_a_namespace_name_of_the_grammar_is_taken(api: RunningEmulator, name: str) -> None:
+    api.make_registry("mirror", **MICRO_PROXY)
+    api.call("CreateNamespace", Registry="mirror", Name=name)
+    found = api.call("ListNamespaces", Registry="mirror", Filter={"Names": [name]})["Items"]
+    assert [(item["Name"], item["RepositoryDefaultAccessLevel"]) for item in found] == [
+        (name, "Private")
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "a" * 91, ".ab", "ab-", "a..b", "a._b", "A1", "a/b", "a b"],
+    ids=[
+        "short", "long", "separator-first", "separator-last", "separator-twice",
+        "separators-together", "upper", "slash", "space",
+    ],
+)  # fmt: skip
+def test_a_namespace_name_outside_the_grammar_is_refused(api: RunningEmulator, name: str) -> None:
+    api.make_registry("mirror", **MICRO_PROXY)
+    assert api.refusal("CreateNamespace", Registry="mirror", Name=name) == Refused(
+        status=400, code="InvalidParameter.Name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "status", "code"),
+    [
+        pytest.param(
+            "CreateNamespace",
+            {"Registry": "none", "Name": "library"},
+            404,
+            "NotFound.Registry",
+            id="namespace-of-no-registry",
+        ),
+        pytest.param(
+            "CreateNamespace",
+            {"Registry": "mirror", "Name": "library"},
+            409,
+            "AlreadyExists.Namespace",
+            id="namespace-twice",
+        ),
+        pytest.param(
+            "CreateNamespace",
+            {"Registry": "mirror", "Name": "ab", "RepositoryDefaultAccessLevel": "public"},
+            400,
+            "InvalidParameter.RepositoryDefaultAccessLevel",
+            id="access-level-misspelt",
+        ),
+        pytest.param(
+            "DeleteNamespace",
+            {"Registry": "mirror", "Name": "none"},
+            404,
+            "NotFound.Namespace",
+            id="delete-no-namespace",
+        ),
+        pytest.param("GetUser", {}, 400, "MissingParameter.Registry", id="no-registry-given"),
+        pytest.param("GetUser", {"Registry": "none"}, 404, "NotFound.Registry", id="no-user"),
+        pytest.param(
+            "ListDomains", {"Registry": "none"}, 404, "NotFound.Registry", id="no-domains"
+        ),
+        pytest.param("DeleteRegistry", {"Name": "none"}, 404, "NotFound.Registry", id="delete-none"),
+        pytest.param(
+            "StartRegistry",
+            {"Name": "mirror"},
+            400,
+            "OperationDenied.RegistryStatus",
+            id="start-what-runs",
+        ),
+        pytest.param(
+            "UpdateVpcEndpoint",
+            {"Registry": "mirror", "Vpcs": [{"VpcId": "vpc-1"}]},
+            400,
+            "OperationDenied.RegistryType",
+            id="vpc-for-micro",
+        ),
+        pytest.param(
+            "UpdateVpcEndpoint",
+            {"Registry": "standard", "Vpcs": [{"VpcId": "vpc-1"}, {"VpcId": "vpc-1"}]},
+            400,
+            "InvalidParameter.Vpcs",
+            id="vpc-twice",
+        ),
+        pytest.param(
+            "UpdateVpcEndpoint",
+            {"Registry": "standard", "Vpcs": [{"SubnetId": "subnet-1"}]},
+            400,
+            "MissingParameter.Vpcs.VpcId",
+            id="vpc-without-id",
+        ),
+        pytest.param(
+            "ListRegistries", {"PageSize": 101}, 400, "InvalidParameter.PageSize", id="page-too-big"
+        ),
+        pytest.param(
+            "ListRegistries", {"PageNumber": 0}, 400, "InvalidParameter.PageNumber", id="page-zero"
+        ),
+        pytest.param(
+            "ListRegistries",
+            {"Filter": {"Names": ["a"] * 21}},
+            400,
+            "InvalidParameter.Filter.Names",
+            id="too-many-names",
+        ),
+        pytest.param("RenameRegistry", {}, 404, "InvalidActionOrVersion", id="unknown-action"),
+    ],
+)
+def test_a_call_that_breaks_a_rule_is_refused_in_the_apis_words(
+    api: RunningEmulator, action: str, body: dict[str, Any], status: int, code: str
+) -> None:
+    api.make_registry("mirror", **MICRO_PROXY)
+    api.make_registry("standard", Type="Enterprise")
+    api.call("CreateNamespace", Registry="mirror", Name="library")
+    assert api.refusal(action, **body) == Refused(status=status, code=code)
+
+
+def test_an_anonymous_docker_hub_proxy_allows_only_library(api: RunningEmulator) -> None:
+    api.make_registry("mirror", **ANONYMOUS)
+    assert api.refusal("CreateNamespace", Registry="mirror", Name="bitnami") == Refused(
+        status=400, code="InvalidParameter.Name"
+    )
+    api.call("CreateNamespace", Registry="mirror", Name="library")
+
+
+def test_a_region_that_does_not_exist_is_refused(api: RunningEmulator) -> None:
+    assert api.refusal("ListRegistries", region="cn-nowhere").code == "InvalidRegion"
+
+
+def test_lists_come_in_pages_and_names_match_with_stars(api: RunningEmulator) -> None:
+    for name in ("mirror-a", "mirror-b", "mirror-c", "other"):
+        api.call("CreateRegistry", Name=name, Type="Micro")
+    second = api.call("ListRegistries", PageSize=3, PageNumber=2)
+    assert ([item["Name"] for item in second["Items"]], second["TotalCount"]) == (["other"], 4)
+    starred = api.call("ListRegistries", Filter={"Names": ["mirror-*"]})
+    assert starred["TotalCount"] == 3
+    assert api.call("ListRegistries", Filter={"Names": ["mirror"]})["Items"] == []
+
+
+def test_vpc_access_is_enabling_before_it_is_enabled(start_emulator: Start) -> None:
+    api = start_emulator(delays=NO_DELAYS.model_copy(update={"vpc_enabling": 0.5}))
+    api.make_registry("mirror", Type="Enterprise")
+    asked = time.monotonic()
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
+    assert api.vpcs("mirror") == {"vpc-1": "Enabling"}
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    assert time.monotonic() - asked >= 0.5
+
+
+def test_an_update_of_vpc_access_overwrites_and_an_empty_one_takes_all_away(
+    api: RunningEmulator,
+) -> None:
+    api.make_registry("mirror", Type="Enterprise")
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}, {"VpcId": "vpc-2"}])
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled", "vpc-2": "Enabled"})
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-2"}, {"VpcId": "vpc-3"}])
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-2": "Enabled", "vpc-3": "Enabled"})
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[])
+    wait_until(lambda: api.vpcs("mirror") == {})
+
+
+def test_a_vpc_that_stays_is_not_enabled_anew(start_emulator: Start) -> None:
+    api = start_emulator(delays=Delays(vpc_enabling=0.3, vpc_disabling=0.3, registry_creating=0))
+    api.make_registry("mirror", Type="Enterprise")
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}, {"VpcId": "vpc-2"}])
+    assert api.vpcs("mirror") == {"vpc-1": "Enabled", "vpc-2": "Enabling"}
+
+
+def test_a_vpc_let_in_again_while_it_is_disabling_stays_in(start_emulator: Start) -> None:
+    api = start_emulator(delays=NO_DELAYS.model_copy(update={"vpc_disabling": 0.4}))
+    api.make_registry("mirror", Type="Enterprise")
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[])
+    assert api.vpcs("mirror") == {"vpc-1": "Disabling"}
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    time.sleep(0.5)
+    assert api.vpcs("mirror") == {"vpc-1": "Enabled"}
+
+
+def test_vpc_access_has_every_field_the_provider_reads(api: RunningEmulator) -> None:
+    api.make_registry("mirror", Type="Enterprise")
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
+    endpoint = api.call("GetVpcEndpoint", Registry="mirror")
+    assert endpoint["Registry"] == "mirror"
+    vpc = endpoint["Vpcs"][0]
+    assert isinstance(vpc["SubnetId"], str)
+    assert vpc["SubnetId"]
+    assert isinstance(vpc["AccountId"], int)
+    assert vpc["VpcId"] == "vpc-1"
+
+
+def test_a_registry_can_fail(api: RunningEmulator) -> None:
+    api.administer("POST", "outcomes", {"kind": "registry", "name": "mirror"})
+    api.call("CreateRegistry", Name="mirror", Type="Micro")
+    wait_until(lambda: api.phase("mirror") == "Failed")
+    assert api.refusal("GetUser", Registry="mirror").code == "OperationDenied.RegistryStatus"
+    api.call("DeleteRegistry", Name="mirror", DeleteImmediately=True)
+    wait_until(lambda: api.phase("mirror") is None)
+    api.make_registry("mirror", Type="Micro")
+
+
+def test_access_of_a_vpc_can_fail_and_be_tried_again(api: RunningEmulator) -> None:
+    api.make_registry("mirror", Type="Enterprise")
+    api.administer("POST", "outcomes", {"kind": "vpc", "name": "vpc-1"})
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Failed"})
+    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
+    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+
+
+def test_a_call_fault_meets_the_calls_it_is_for_and_no_more(api: RunningEmulator) -> None:
+    fault = {"action": "ListRegistries", "times": 2, "status": 503, "code": "ServiceUnavailable"}
+    api.administer("POST", "faults", fault)
+    api.call("CreateRegistry", Name="mirror", Type="Micro")
+    for _ in range(2):
+        assert api.refusal("ListRegistries") == Refused(status=503, code="ServiceUnavailable")
+    assert api.call("ListRegistries")["TotalCount"] == 1
+
+
+@pytest.mark.parametrize(("moment", "made"), [("before", 0), ("after", 1)])
+def test_a_dropped_connection_loses_the_call_or_only_its_answer(
+    api: RunningEmulator, moment: str, made: int
+) -> None:
+    api.administer("POST", "faults", {"action": "CreateRegistry", "drop": True, "moment": moment})
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        api.call("CreateRegistry", Name="mirror", Type="Micro", ClientToken="t-1")
+    assert api.call("ListRegistries")["TotalCount"] == made
+
+
+def test_a_call_whose_answer_was_lost_can_be_repeated_with_its_token(api: RunningEmulator) -> None:
+    api.administer("POST", "faults", {"action": "CreateRegistry", "moment": "after"})
+    call = {"Name": "mirror", "Type": "Micro", "ClientToken": "t-1"}
+    assert api.refusal("CreateRegistry", **call).status == 500
+    api.call("CreateRegistry", **call)
+    assert api.call("ListRegistries")["TotalCount"] == 1
+
+
+def test_forgotten_faults_do_not_happen(api: RunningEmulator) -> None:
+    api.administer("POST", "faults", {"action": "*"})
+    api.administer("POST", "outcomes", {"kind": "registry", "name": "mirror"})
+    api.administer("DELETE", "faults")
+    api.make_registry("mirror", Type="Micro")
+
+
+def test_the_calls_so_far_are_listed_with_subject_and_outcome(api: RunningEmulator) -> None:
+    api.make_registry("mirror", Type="Micro")
+    api.refusal("CreateNamespace", Registry="mirror", Name="A")
+    calls = api.administer("GET", "calls")
+    assert calls[0] == {
+        "Service": "cr",
+        "Action": "CreateRegistry",
+        "Subject": "mirror",
+        "Status": 200,
+        "Code": "",
+    }
+    assert calls[-1]["Subject"] == "mirror/A"
+    assert (calls[-1]["Status"], calls[-1]["Code"]) == (400, "InvalidParameter.Name")
