@@ -141,6 +141,7 @@ def declare_redirect(
                     namespace=kyverno.namespace,
                     image_registry=kyverno.image_registry,
                     replicas=kyverno.replicas,
+                    webhook_timeout_seconds=redirect.timeout_seconds,
                     values=kyverno.values,
                 ),
                 pulumi.ResourceOptions(providers=[target.provider], depends_on=serving),
@@ -151,7 +152,7 @@ def declare_redirect(
         ImageRedirectArgs(
             engine=redirect.engine,
             domain=registry.domain,
-            namespaces=[each.name for each in settings.registry.namespaces],
+            namespaces={each.name: each.access.value for each in settings.registry.namespaces},
             excluded_namespaces=[kyverno.namespace, *redirect.exclude.namespaces],
             excluded_pod_labels=redirect.exclude.pod_labels,
             failure_policy=redirect.failure_policy,

@@ -32,6 +32,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from components.redirect_policy import unavailable
+
 PROJECT = "vke-dockerhub-proxy"
 
 STANDARD_REGISTRY_QUOTA: Mapping[str, int] = {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1}
@@ -584,6 +586,8 @@ def _across(settings: Settings) -> Iterator[Problem]:
     for index, cluster in enumerate(settings.clusters):
         yield from _cluster_rules(settings, cluster, f"clusters[{index}]")
     yield from _kyverno_rules(settings)
+    if settings.redirect.enabled:
+        yield from _engine_rules(settings)
     if settings.clusters:
         yield from _pull_rules(settings)
 
@@ -723,6 +727,37 @@ def _kyverno_rules(settings: Settings) -> Iterator[Problem]:
             allowed="nothing when kyverno.chart is a path or an OCI reference (Helm)",
             do="remove kyverno.repository",
         )
+
+
+def _engine_rules(settings: Settings) -> Iterator[Problem]:
+    engine, kyverno = settings.redirect.engine, settings.kyverno.app_version
+    if settings.redirect.lookup is Lookup.REGISTRY and engine is not Engine.CLUSTER_POLICY:
+        yield Problem(
+            setting="redirect.lookup",
+            found=f"'registry', with engine {engine}",
+            allowed="'registry' with engine ClusterPolicy only",
+            do="set redirect.lookup to none, or redirect.engine to ClusterPolicy",
+        )
+    for index, cluster in enumerate(settings.clusters):
+        if Way.ADMISSION not in cluster.ways:
+            continue
+        version = cluster.kubernetes_version
+        if not engine.needs_kyverno and version is None:
+            yield Problem(
+                setting=f"clusters[{index}].kubernetesVersion",
+                found=f"nothing, with engine {engine}",
+                allowed="the cluster's version: it decides the API version of the policy",
+                do=_set(f"clusters[{index}].kubernetesVersion", "1.36"),
+            )
+        reason = unavailable(engine, kubernetes_version=version, kyverno_version=kyverno)
+        if reason:
+            allowed, _, do = reason.partition(". ")
+            yield Problem(
+                setting="redirect.engine",
+                found=f"{engine.value!r}, for cluster {cluster.name!r}",
+                allowed=allowed,
+                do=do,
+            )
 
 
 def _pull_rules(settings: Settings) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -12,15 +12,100 @@ import pulumi_kubernetes as kubernetes
 from components import PACKAGE
 from components.redirect_policy import RedirectValues, render
 
+_WAIT_FOR = "pulumi.com/waitFor"
+_READY = {
+    "ClusterPolicy": "condition=Ready",
+    "MutatingPolicy": "jsonpath={.status.conditionStatus.ready}=true",
+}
+"""What Kyverno says of a policy it has taken in; the API server says nothing of its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRedirectArgs:
-    """What is redirected where, by which engine."""
+    """What is redirected where, by which engine, and what is left alone."""
 
     engine: str
+    """`ClusterPolicy`, `MutatingPolicy` or `MutatingAdmissionPolicy`."""
     domain: pulumi.Input[str]
-    namespaces: Sequence[str]
+    """The proxy's domain."""
+    namespaces: Mapping[str, str]
+    """Docker Hub namespaces the proxy serves, each with its access, `Private` or `Public`."""
+    excluded_namespaces: Sequence[str] = ()
+    """Kubernetes namespaces to leave alone, beside kube-system."""
+    excluded_pod_labels: Sequence[str] = ()
+    """Label keys of Pods to leave alone, beside those of operators that compare images."""
+    failure_policy: str = "Ignore"
+    """What happens to a Pod while the engine does not answer: `Ignore` or `Fail`."""
+    timeout_seconds: int = 2
+    """How long a Pod waits for an engine that does not answer; seconds, 1 to 30."""
+    lookup: str = "none"
+    """`registry` asks every image's registry at admission; ClusterPolicy only."""
+    pull_secret: str | None = None
+    """The Secret that redirected Pods of private namespaces are given to pull with."""
+    kyverno_version: str | None = None
+    """Kyverno's version, `1.N`, where the engine is Kyverno's."""
+    kubernetes_version: str | None = None
+    """The cluster's version, `1.N`; decides the API version of a native policy."""
 
 
 class ImageRedirect(pulumi.ComponentResource):
+    """The redirect policy in one cluster.
+
+    The policy is the file in `policies/image-redirect/` with these values put in. An update ends
+    when the engine has taken the policy in, not when the API server has stored it.
+    """
+
     policy_name: pulumi.Output[str]
+    """The policy's name, known once it is in force."""
+
+    def __init__(
+        self, name: str, args: ImageRedirectArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__(f"{PACKAGE}:index:ImageRedirect", name, None, opts)
+        manifests = render(
+            args.engine,
+            RedirectValues(
+                domain=pulumi.Output.from_input(args.domain),
+                namespaces=sorted(args.namespaces),
+                private_namespaces=sorted(
+                    name for name, access in args.namespaces.items() if access == "Private"
+                ),
+                pull_secret=args.pull_secret,
+                excluded_namespaces=args.excluded_namespaces,
+                excluded_pod_labels=args.excluded_pod_labels,
+                failure_policy=args.failure_policy,
+                timeout_seconds=args.timeout_seconds,
+            ),
+            kubernetes_version=args.kubernetes_version,
+            kyverno_version=args.kyverno_version,
+            lookup=args.lookup == "registry",
+            lift=lambda value, function: value.apply(function),
+        )
+        applied = [_declare(name, manifest, self) for manifest in manifests]
+        self.policy_name = pulumi.Output.from_input(applied[0].metadata).apply(
+            lambda metadata: str(metadata["name"])
+        )
+        self.register_outputs({"policy_name": self.policy_name})
+
+
+def _declare(
+    name: str, manifest: Mapping[str, Any], parent: ImageRedirect
+) -> kubernetes.apiextensions.CustomResource:
+    """One manifest of the policy as a resource of that kind."""
+    kind = manifest["kind"]
+    metadata = dict(manifest["metadata"])
+    if kind in _READY:
+        metadata["annotations"] = {**metadata.get("annotations", {}), _WAIT_FOR: _READY[kind]}
+    return kubernetes.apiextensions.CustomResource(
+        f"{name}-{_role(kind)}",
+        api_version=manifest["apiVersion"],
+        kind=kind,
+        metadata=metadata,
+        spec=manifest["spec"],
+        opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=False),
+    )
+
+
+def _role(kind: str) -> str:
+    """The part a manifest plays, in its resource's name."""
+    return "binding" if kind.endswith("Binding") else "policy"

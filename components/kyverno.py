@@ -30,6 +30,8 @@ class KyvernoArgs:
     """The namespace made for it."""
     image_registry: str | None = None
     """The registry of Kyverno's own images; None leaves the chart's."""
+    webhook_timeout_seconds: int = 2
+    """The least time the API server waits for Kyverno, for any policy; seconds, 1 to 30."""
     replicas: int = 3
     """Replicas of the admission controller, 1 or at least 3."""
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -76,14 +78,14 @@ class Kyverno(pulumi.ComponentResource):
 def chart_values(args: KyvernoArgs) -> dict[str, Any]:
     """The values of the Kyverno chart.
 
-    The defaults make it highly available: several admission controllers on different nodes with a
-    disruption budget, two of each other controller.
+    The defaults make it highly available: several admission controllers, two of each other
+    controller; the chart spreads them over nodes and gives them a disruption budget.
     """
     several = args.replicas > 1
     values: dict[str, Any] = {
         "admissionController": {
             "replicas": args.replicas,
-            "podDisruptionBudget": {"enabled": several},
+            "container": {"extraArgs": {"webhookTimeout": args.webhook_timeout_seconds}},
         },
         "backgroundController": {"replicas": 2 if several else 1},
         "cleanupController": {"replicas": 2 if several else 1},

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import urllib3
 from kubernetes import client
 
 from rehearsal.control_plane import client_of, kubeconfig, write_private
-from rehearsal.processes import Processes, answers, free_port
+from rehearsal.processes import ProcessError, Processes, answers, free_port
 
 DEPLOYMENT = "kyverno-admission-controller"
 _WEBHOOKS = "webhook.kyverno.io/managed-by=kyverno"
@@ -42,6 +43,7 @@ class StandIn:
         self._running = ""
         self._namespace = ""
         self._service_account = ""
+        self._arguments: list[str] = []
 
     def step(self) -> None:
         """Look once, and start or stop the process if need be."""
@@ -64,7 +66,9 @@ class StandIn:
         for each in found.items:
             if each.spec.replicas and not each.metadata.deletion_timestamp:
                 self._namespace = str(each.metadata.namespace)
-                self._service_account = str(each.spec.template.spec.service_account_name)
+                pod = each.spec.template.spec
+                self._service_account = str(pod.service_account_name)
+                self._arguments = list(pod.containers[0].args)
                 return str(each.metadata.uid)
         return ""
 
@@ -92,24 +96,21 @@ class StandIn:
                 token=token.status.token,
             ),
         )
-        webhook, service = free_port(), free_port()
-        secret = f"kyverno-svc.{namespace}.svc.kyverno-tls"
+        webhook = free_port()
+        here = {
+            "kubeconfig": str(own),
+            "serverIP": f"127.0.0.1:{webhook}",
+            "webhookServerHost": "127.0.0.1",
+            "webhookServerPort": str(webhook),
+            "servicePort": str(webhook),
+            "metricsPort": str(free_port()),
+            "controllerRuntimeMetricsAddress": "0",
+            "tlsKeyAlgorithm": "ECDSA",
+            "admissionReports": "false",
+        }
         self._processes.start(
             "kyverno",
-            [
-                self._binary,
-                f"--kubeconfig={own}",
-                f"--serverIP=127.0.0.1:{webhook}",
-                f"--webhookServerPort={webhook}",
-                "--webhookServerHost=127.0.0.1",
-                f"--servicePort={service}",
-                f"--caSecretName={secret}-ca",
-                f"--tlsSecretName={secret}-pair",
-                "--tlsKeyAlgorithm=ECDSA",
-                "--disableMetrics=true",
-                "--controllerRuntimeMetricsAddress=0",
-                "--admissionReports=false",
-            ],
+            [self._binary, *with_flags(self._arguments, here)],
             environment={
                 "KYVERNO_NAMESPACE": namespace,
                 "KYVERNO_SERVICEACCOUNT_NAME": account,
@@ -127,6 +128,12 @@ class StandIn:
         )
 
 
+def with_flags(arguments: Iterable[str], flags: Mapping[str, str]) -> list[str]:
+    """A container's arguments, with these flags set in place of its own."""
+    own = [each for each in arguments if each.lstrip("-").partition("=")[0] not in flags]
+    return [*own, *(f"--{name}={value}" for name, value in flags.items())]
+
+
 def main(binary: Path, folder: Path, logs: Path, admin_kubeconfig: Path) -> None:
     """Run until asked to stop."""
     stopped = threading.Event()
@@ -138,7 +145,7 @@ def main(binary: Path, folder: Path, logs: Path, admin_kubeconfig: Path) -> None
         while not stopped.wait(_INTERVAL_SECONDS):
             try:
                 stand_in.step()
-            except (urllib3.exceptions.HTTPError, client.ApiException) as error:
+            except (urllib3.exceptions.HTTPError, client.ApiException, ProcessError) as error:
                 logging.warning("will look again: %s", error)
 
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 from kubernetes import client
 from rich.table import Table
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from rehearsal.admit import admit
 from rehearsal.data_plane.access_log import AccessRecord, Cache, parse_line
-from rehearsal.data_plane.client import PullClient, PullFailed, RegistryLogin
+from rehearsal.data_plane.client import PullClient, PullError, RegistryLogin
 from rehearsal.engine.embedded import Secret
 from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 
 _POD_SECONDS = 60
+_IN_FORCE_SECONDS = 15
 
 
 class ProofError(Exception):
@@ -52,6 +57,8 @@ def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
     """
     domain = str(outputs["domain"])
     login = login_of(outputs)
+    with progress.step("waiting until the API server calls the policy"):
+        _in_force(run, domain)
     with progress.step("deploying the example: nginx:latest with an init container"):
         admitted = _deployed(run)
     progress.console.print(_admission_table(admitted))
@@ -62,6 +69,22 @@ def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
         image = admitted[written.container]
         if image.startswith(f"{domain}/"):
             _prove_pull(run, domain, image, puller, login, progress)
+
+
+def _in_force(run: Run, domain: str) -> None:
+    """Wait until a new policy has reached the API server: less than a second after it is ready.
+
+    Raises:
+        ProofError: when it is not in force after `_IN_FORCE_SECONDS`.
+    """
+    deadline = time.monotonic() + _IN_FORCE_SECONDS
+    while True:
+        (answer,) = admit(api_client(run), ["nginx"])
+        if answer.admitted == f"{domain}/library/nginx":
+            return
+        if time.monotonic() > deadline:
+            raise ProofError(f"nginx is still admitted as {answer.admitted or answer.error}")
+        time.sleep(0.1)
 
 
 def login_of(outputs: Mapping[str, Any]) -> RegistryLogin:
@@ -111,7 +134,9 @@ def _images_of_ready_pod(api: client.CoreV1Api, app: str) -> dict[str, str]:
 
 
 def _admission_table(admitted: Mapping[str, str]) -> Table:
-    table = Table("container", "image as written", "image as admitted")
+    table = Table("container")
+    table.add_column("image as written", overflow="fold")
+    table.add_column("image as admitted", overflow="fold")
     for each in EXAMPLE:
         kind = f"{each.container} (init)" if each.init else each.container
         table.add_row(kind, each.image, admitted[each.container])
@@ -144,7 +169,7 @@ def _prove_pull(
         before = len(_records(run, domain))
         try:
             digest = puller.pull(image, login)
-        except PullFailed as error:
+        except PullError as error:
             raise ProofError(f"{image} cannot be pulled: {error}") from error
         served = _content(_records(run, domain)[before:])
         if not served:
@@ -162,6 +187,7 @@ def _content(records: Sequence[AccessRecord]) -> list[AccessRecord]:
 
 
 def _records(run: Run, domain: str) -> list[AccessRecord]:
-    registry = domain.partition("-cn-")[0]
-    log = run.folder / "proxies" / registry / "access.log"
-    return [parse_line(line) for line in log.read_text().splitlines()]
+    registries = httpx.get(f"http://{run.volcengine}/-/registries", trust_env=False).json()
+    (log,) = (Path(each["access_log"]) for each in registries if each["domain"] == domain)
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [parse_line(line) for line in lines]

@@ -67,8 +67,12 @@ class Cloud(Mocks):
     def __init__(self, *, unknown: bool = False, made: Mapping[str, Any] | None = None) -> None:
         self._unknown = unknown
         self._made = made or {}
+        self.seen: set[str] = set()
+        """The type of everything that reached the cloud."""
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        if args.custom:
+            self.seen.add(args.typ)
         state = dict(args.inputs)
         if args.typ == "volcengine:cr/registry:Registry" and not self._unknown:
             domain = f"{args.inputs['name']}-cn-test.cr.volces.com"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import date
 from typing import Any
@@ -374,10 +375,16 @@ def test_settings_do_not_show_their_secrets_when_printed() -> None:
 
 
 def load_as_configured(document: dict[str, Any], *, secret_keys: list[str]) -> Settings:
-    given = config(document)
-    pulumi.runtime.set_mocks(_Nothing(), project=PROJECT, stack="test")
-    set_all_config(dict(given.values), secret_keys)
-    return load()
+    return load_from(dict(config(document).values), secret_keys)
+
+
+def load_from(values: dict[str, str], secret_keys: list[str]) -> Settings:
+    async def read() -> Settings:
+        pulumi.runtime.set_mocks(_Nothing(), project=PROJECT, stack="test")
+        set_all_config(values, secret_keys)
+        return load()
+
+    return asyncio.run(read())
 
 
 class _Nothing(pulumi.runtime.Mocks):
@@ -405,10 +412,9 @@ def test_encrypted_secrets_are_read() -> None:
 
 
 def test_a_section_that_is_text_is_refused() -> None:
-    pulumi.runtime.set_mocks(_Nothing(), project=PROJECT, stack="test")
-    set_all_config({f"{PROJECT}:registry": "hub", "volcengine:region": "cn-beijing"}, [])
+    values = {f"{PROJECT}:registry": "hub", "volcengine:region": "cn-beijing"}
     with pytest.raises(SettingsError) as caught:
-        load()
+        load_from(values, [])
     assert caught.value.problems[0].setting == "registry"
     assert caught.value.problems[0].found == "text, not a structure"
 

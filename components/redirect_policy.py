@@ -1,0 +1,305 @@
+"""The redirect policies of `policies/image-redirect/`, given a stack's values. No Pulumi here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+FOLDER: Final = Path(__file__).resolve().parent.parent / "policies" / "image-redirect"
+"""Where the policies are, valid as they stand."""
+
+ENGINES: Final = ("ClusterPolicy", "MutatingPolicy", "MutatingAdmissionPolicy")
+"""The kinds of policy there are, the default first."""
+
+NAME: Final = "dockerhub-image-redirect"
+"""The policy's name when none is given."""
+
+OPT_OUT_LABEL: Final = "vke-dockerhub-proxy/redirect"
+"""The label of a Pod or namespace whose value `OPT_OUT_VALUE` leaves its images alone."""
+
+OPT_OUT_VALUE: Final = "disabled"
+"""See `OPT_OUT_LABEL`."""
+
+ORIGINALS_ANNOTATION: Final = "vke-dockerhub-proxy/original-images"
+"""The annotation of a redirected Pod: JSON, container name (`volumes/<name>`) to image written."""
+
+EXCLUDED_NAMESPACES: Final = ("kube-system", "kyverno")
+"""Namespaces whose Pods must start without the proxy and without Kyverno."""
+
+EXCLUDED_POD_LABELS: Final = ("cnpg.io/cluster",)
+"""Labels of Pods whose operator compares their images with what it wrote, and would loop for ever:
+CloudNativePG (cloudnative-pg#4138)."""
+
+_WRITES = "writes-an-image"
+_WRITES_HEAD = re.compile(r"\[(?:' library '|\{'library': 'public'\})\]\.exists\(served,")
+_NAMESPACE = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
+_DOMAIN = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+")
+_OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
+
+_UNKNOWN: Final = (999, 0)
+
+Lift = Callable[[Any, Callable[[Any], Any]], Any]
+"""Applies a function to a value, now or once the value is known (`pulumi.Output.apply`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedirectValues:
+    """What a redirect policy is parameterised by."""
+
+    domain: Any
+    """The proxy's host name, with a port if it has one: a string, or a value `lift` can take."""
+    namespaces: Sequence[str]
+    """The Docker Hub namespaces the proxy serves; at least one."""
+    private_namespaces: Sequence[str] = ()
+    """Those of them that need a login."""
+    pull_secret: str | None = None
+    """The imagePullSecret a Pod gets, beside its own, when an image of a private namespace is
+    redirected; None for no such secret. Only on creation: a Pod's secrets cannot change later."""
+    excluded_namespaces: Sequence[str] = ()
+    """Kubernetes namespaces left alone beside `EXCLUDED_NAMESPACES`."""
+    excluded_pod_labels: Sequence[str] = ()
+    """Label keys whose presence leaves a Pod alone, beside `EXCLUDED_POD_LABELS`."""
+    failure_policy: str = "Ignore"
+    """`Ignore`: a Pod is admitted as written when the engine fails. `Fail`: it is denied."""
+    timeout_seconds: int = 2
+    """How long the API server waits for Kyverno, 1 to 30. For ClusterPolicy it only counts above
+    Kyverno's own `--webhookTimeout`, which is 10 unless it is set too."""
+    name: str = NAME
+    """The policy's name."""
+
+    def __post_init__(self) -> None:
+        if not self.namespaces:
+            raise ValueError("namespaces is empty: name at least one that the proxy serves")
+        for each in self.namespaces:
+            if not _NAMESPACE.fullmatch(each):
+                raise ValueError(f"namespaces has {each!r}: not a Docker Hub namespace")
+        for each in self.private_namespaces:
+            if each not in self.namespaces:
+                raise ValueError(f"private_namespaces has {each!r}, which namespaces has not")
+        if isinstance(self.domain, str):
+            _checked_domain(self.domain)
+        if self.pull_secret is not None and not _OBJECT_NAME.fullmatch(self.pull_secret):
+            raise ValueError(f"pull_secret is {self.pull_secret!r}: not a Secret's name")
+        if self.failure_policy not in {"Ignore", "Fail"}:
+            raise ValueError(f"failure_policy is {self.failure_policy!r}: use Ignore or Fail")
+        if not 1 <= self.timeout_seconds <= 30:
+            raise ValueError(f"timeout_seconds is {self.timeout_seconds}: use 1 to 30")
+
+
+def unavailable(
+    engine: str, *, kubernetes_version: str | None, kyverno_version: str | None
+) -> str | None:
+    """Why these versions do not have this engine and what to do; None when they have it.
+
+    A version that is None, such as that of a cluster still to be made, is taken as recent enough.
+    Sources: the CRDs of Kyverno 1.11 to 1.19, and Kubernetes' feature gate
+    MutatingAdmissionPolicy (beta in 1.34, stable and on in 1.36).
+    """
+    kubernetes, kyverno = _version(kubernetes_version), _version(kyverno_version)
+    reason = None
+    if engine == "MutatingAdmissionPolicy":
+        if kubernetes < (1, 34):
+            reason = (
+                f"Kubernetes {kubernetes_version} has no MutatingAdmissionPolicy of"
+                " admissionregistration.k8s.io/v1beta1; 1.34 and newer have it (on by default from"
+                " 1.36). Upgrade the cluster, or set redirect.engine to ClusterPolicy."
+            )
+    elif engine == "MutatingPolicy":
+        if kyverno < (1, 17):
+            reason = (
+                f"Kyverno {kyverno_version} has no MutatingPolicy of policies.kyverno.io/v1; 1.17"
+                " (chart 3.7) and newer have it. Set kyverno.version to 3.7.0 or newer, or"
+                " redirect.engine to ClusterPolicy."
+            )
+    elif engine != "ClusterPolicy":
+        reason = f"There is no engine {engine!r}. Use one of: {', '.join(ENGINES)}."
+    elif kyverno < (1, 11):
+        reason = (
+            f"Kyverno {kyverno_version} is older than this ClusterPolicy can be used with, 1.11"
+            " (chart 3.1). Set kyverno.version to 3.1.0 or newer."
+        )
+    elif (1, 20) <= kyverno < _UNKNOWN:
+        reason = (
+            f"Kyverno {kyverno_version} is newer than any this ClusterPolicy was tried with (1.19);"
+            " ClusterPolicy is deprecated since 1.17 and planned for removal. Set redirect.engine"
+            " to MutatingPolicy, or kyverno.version to 3.9.1."
+        )
+    return reason
+
+
+def render(
+    engine: str,
+    values: RedirectValues,
+    *,
+    kubernetes_version: str | None = None,
+    kyverno_version: str | None = None,
+    lookup: bool = False,
+    lift: Lift = lambda value, function: function(value),
+) -> list[dict[str, Any]]:
+    """The manifests of the policy, in the order they are to be applied.
+
+    `lookup` is for ClusterPolicy: it redirects only what Docker Hub says it has, and so waits for
+    Docker Hub at each Pod. `lift` is needed where `values.domain` is not a string.
+
+    Raises:
+        ValueError: when these versions do not have the engine, with the text of `unavailable`.
+    """
+    reason = unavailable(
+        engine, kubernetes_version=kubernetes_version, kyverno_version=kyverno_version
+    )
+    if reason:
+        raise ValueError(reason)
+    if lookup and engine != "ClusterPolicy":
+        raise ValueError(
+            f"{engine} cannot look images up in a registry. Set redirect.lookup to none, or"
+            " redirect.engine to ClusterPolicy."
+        )
+    if engine == "ClusterPolicy":
+        file = "cluster-policy-lookup.yaml" if lookup else "cluster-policy.yaml"
+        (policy,) = _load(file)
+        _fill_cluster_policy(policy, values, lift)
+        _fit_cluster_policy(policy, kubernetes_version, kyverno_version)
+        return [policy]
+    if engine == "MutatingPolicy":
+        (policy,) = _load("mutating-policy.yaml")
+        policy["spec"]["webhookConfiguration"]["timeoutSeconds"] = values.timeout_seconds
+        _fill_cel_policy(policy, values, lift)
+        return [policy]
+    policy, binding = _load("mutating-admission-policy.yaml")
+    _fill_cel_policy(policy, values, lift)
+    binding["metadata"]["name"] = binding["spec"]["policyName"] = values.name
+    stable = _version(kubernetes_version) >= (1, 36)
+    for each in (policy, binding):
+        each["apiVersion"] = f"admissionregistration.k8s.io/{'v1' if stable else 'v1beta1'}"
+    return [policy, binding]
+
+
+def _load(file: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((FOLDER / file).read_text(encoding="utf-8")))
+
+
+def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift) -> None:
+    """Set the values of a MutatingPolicy or MutatingAdmissionPolicy."""
+    policy["metadata"]["name"] = values.name
+    spec = policy["spec"]
+    spec["failurePolicy"] = values.failure_policy
+    constraints = spec["matchConstraints"]
+    constraints["namespaceSelector"]["matchExpressions"] = [
+        _selector("kubernetes.io/metadata.name", "NotIn", *_excluded_namespaces(values)),
+        _selector(OPT_OUT_LABEL, "NotIn", OPT_OUT_VALUE),
+    ]
+    constraints["objectSelector"]["matchExpressions"] = [
+        _selector(OPT_OUT_LABEL, "NotIn", OPT_OUT_VALUE),
+        *(_selector(key, "DoesNotExist") for key in _excluded_pod_labels(values)),
+    ]
+    _set_match_condition(spec["matchConditions"], _served_in_cel(values))
+    variables = {each["name"]: each for each in spec["variables"]}
+    variables["domain"]["expression"] = lift(values.domain, _domain_in_cel)
+    variables["served"]["expression"] = _served_in_cel(values)
+    variables["pullSecret"]["expression"] = f"'{values.pull_secret or ''}'"
+
+
+def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift) -> None:
+    """Set the values of a ClusterPolicy."""
+    policy["metadata"]["name"] = values.name
+    spec = policy["spec"]
+    spec["failurePolicy"] = values.failure_policy
+    spec["webhookConfiguration"]["timeoutSeconds"] = values.timeout_seconds
+    _set_match_condition(
+        spec["webhookConfiguration"]["matchConditions"], f"'{_with_blanks(values.namespaces)}'"
+    )
+    (rule,) = spec["rules"]
+    opted_out = {"matchLabels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}
+    rule["exclude"]["any"] = [
+        {"resources": {"namespaces": _excluded_namespaces(values)}},
+        {"resources": {"namespaceSelector": opted_out}},
+        {"resources": {"selector": opted_out}},
+        *(
+            {"resources": {"selector": {"matchExpressions": [_selector(key, "Exists")]}}}
+            for key in _excluded_pod_labels(values)
+        ),
+    ]
+    variables = {each["name"]: each["variable"] for each in rule["context"]}
+    variables["domain"]["value"] = (
+        values.domain if isinstance(values.domain, str) else lift(values.domain, _checked_domain)
+    )
+    variables["served"]["value"] = _with_blanks(values.namespaces)
+    variables["private"]["value"] = _with_blanks(values.private_namespaces)
+    variables["pullSecret"]["value"] = values.pull_secret or ""
+
+
+def _fit_cluster_policy(
+    policy: dict[str, Any], kubernetes_version: str | None, kyverno_version: str | None
+) -> None:
+    """Leave out what an older Kyverno or Kubernetes does not know.
+
+    Kyverno has `webhookConfiguration` with match conditions from 1.13 on, Kubernetes has match
+    conditions of webhooks, on by default, from 1.28 on.
+    """
+    spec = policy["spec"]
+    if _version(kyverno_version) < (1, 13):
+        spec["webhookTimeoutSeconds"] = spec.pop("webhookConfiguration")["timeoutSeconds"]
+    elif _version(kubernetes_version) < (1, 28):
+        del spec["webhookConfiguration"]["matchConditions"]
+
+
+def _set_match_condition(conditions: Iterable[dict[str, Any]], served: str) -> None:
+    """Put a CEL literal, the namespaces served, where the match condition opens with one."""
+    (condition,) = (each for each in conditions if each["name"] == _WRITES)
+    expression: str = condition["expression"]
+    head = _WRITES_HEAD.match(expression)
+    if not head:
+        raise ValueError(f"the match condition {_WRITES} does not start as {_WRITES_HEAD.pattern}")
+    condition["expression"] = f"[{served}].exists(served,{expression[head.end() :]}"
+
+
+def _served_in_cel(values: RedirectValues) -> str:
+    private = set(values.private_namespaces)
+    access: Mapping[str, str] = {
+        each: "private" if each in private else "public" for each in values.namespaces
+    }
+    return "{" + ", ".join(f"'{each}': '{access[each]}'" for each in access) + "}"
+
+
+def _domain_in_cel(domain: str) -> str:
+    return f"'{_checked_domain(domain)}'"
+
+
+def _checked_domain(domain: str) -> str:
+    if not _DOMAIN.fullmatch(domain):
+        raise ValueError(
+            f"domain is {domain!r}: not a registry's host name (it needs a dot or a port)"
+        )
+    return domain
+
+
+def _with_blanks(words: Sequence[str]) -> str:
+    return " ".join(["", *dict.fromkeys(words), ""]) if words else " "
+
+
+def _excluded_namespaces(values: RedirectValues) -> list[str]:
+    return list(dict.fromkeys([*EXCLUDED_NAMESPACES, *values.excluded_namespaces]))
+
+
+def _excluded_pod_labels(values: RedirectValues) -> list[str]:
+    return list(dict.fromkeys([*EXCLUDED_POD_LABELS, *values.excluded_pod_labels]))
+
+
+def _selector(key: str, operator: str, *values: str) -> dict[str, Any]:
+    selector: dict[str, Any] = {"key": key, "operator": operator}
+    return {**selector, "values": list(values)} if values else selector
+
+
+def _version(text: str | None) -> tuple[int, int]:
+    """Major and minor of a version such as `v1.32.4-vke.3`; a high one for None."""
+    if text is None:
+        return _UNKNOWN
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    if not found:
+        raise ValueError(f"{text!r} is not a version such as 1.32")
+    return int(found[1]), int(found[2])

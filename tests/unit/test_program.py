@@ -1,0 +1,332 @@
+"""The whole program under mocks: what it registers, with which options, and what it must not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+import pytest
+
+from components import PACKAGE
+from rehearsal.engine.embedded import Secret
+from settings import SettingsError
+from tests.unit.configs import ENTERPRISE, MICRO, changed, config
+from tests.unit.recorder import Cloud, Recording, record, stack
+
+REGISTRY = "volcengine:cr/registry:Registry"
+NAMESPACE = "volcengine:cr/namespace:Namespace"
+VPC = "volcengine:cr/vpcEndpoint:VpcEndpoint"
+RELEASE = "kubernetes:helm.sh/v3:Release"
+POLICY = "kubernetes:kyverno.io/v1:ClusterPolicy"
+PROVIDER = "pulumi:providers:kubernetes"
+JOB = "kubernetes:batch/v1:Job"
+
+
+@pytest.fixture(scope="module")
+def micro() -> Recording:
+    return record(config(MICRO))
+
+
+@pytest.fixture(scope="module")
+def enterprise() -> Recording:
+    return record(config(ENTERPRISE))
+
+
+def test_a_micro_stack_is_a_registry_its_namespaces_and_a_policy_in_each_cluster(
+    micro: Recording,
+) -> None:
+    tokens = sorted({each.type for each in micro.resources if each.custom})
+    assert tokens == [
+        JOB,
+        "kubernetes:core/v1:Namespace",
+        "kubernetes:core/v1:Secret",
+        RELEASE,
+        POLICY,
+        PROVIDER,
+        NAMESPACE,
+        REGISTRY,
+    ]
+
+
+def test_micro_gets_no_vpc_access(micro: Recording) -> None:
+    assert micro.of_type(VPC) == []
+    assert micro.of_type(f"{PACKAGE}:index:VpcAccess") == []
+    assert micro.outputs["vpcs"] == []
+
+
+def test_enterprise_lets_in_each_distinct_vpc_of_its_clusters(enterprise: Recording) -> None:
+    assert enterprise.one(VPC).inputs["vpcs"] == [
+        {"vpcId": "vpc-ccapps01", "subnetId": "subnet-ccapps01"},
+        {"vpcId": "vpc-ccdata01", "subnetId": "subnet-ccdata01"},
+    ]
+    assert enterprise.outputs["vpcs"] == ["vpc-ccapps01", "vpc-ccdata01"]
+
+
+def test_two_clusters_in_one_vpc_let_it_in_once() -> None:
+    one = {"name": "a", "kubeconfig": "x", "vpcId": "vpc-1", "subnetId": "subnet-1"}
+    document = changed(ENTERPRISE, "clusters", [one, {**one, "name": "b", "kubeconfig": "y"}])
+    document = changed(document, "registry.extraVpcs", [{"vpcId": "vpc-2", "subnetId": "subnet-2"}])
+    vpcs = record(config(document)).one(VPC).inputs["vpcs"]
+    assert [each["vpcId"] for each in vpcs] == ["vpc-1", "vpc-2"]
+
+
+def test_the_registry_is_what_the_settings_say(enterprise: Recording) -> None:
+    assert enterprise.one(REGISTRY).inputs == {
+        "name": "hub-prod",
+        "type": "Enterprise",
+        "project": "default",
+        "proxyCacheEnabled": True,
+        "proxyCache": {
+            "type": "DockerHub",
+            "username": "someone",
+            "password": "hub-password",
+        },
+        "password": "login-password",
+        "resourceTags": [{"key": "env", "value": "prod"}, {"key": "team", "value": "platform"}],
+        "deleteImmediately": True,
+    }
+
+
+def test_an_anonymous_registry_sends_no_credentials(micro: Recording) -> None:
+    assert micro.one(REGISTRY).inputs["proxyCache"] == {"type": "DockerHub"}
+    assert "resourceTags" not in micro.one(REGISTRY).inputs
+
+
+def test_namespaces_are_private_unless_config_says_public(enterprise: Recording) -> None:
+    access = {
+        each.inputs["name"]: each.inputs["repositoryDefaultAccessLevel"]
+        for each in enterprise.of_type(NAMESPACE)
+    }
+    assert access == {"bitnami": "Private", "library": "Public"}
+
+
+def test_what_would_replace_the_registry_is_not_passed_on(enterprise: Recording) -> None:
+    registry = enterprise.one(REGISTRY)
+    assert {"name", "type", "proxyCache", "proxyCache.password", "resourceTags"} <= set(
+        registry.ignore_changes
+    )
+    assert registry.protect
+    assert registry.delete_before_replace
+
+
+def test_on_the_day_named_the_registry_may_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    import settings
+
+    monkeypatch.setattr(settings.Registry, "replacement_allowed", lambda *_: True)
+    document = changed(ENTERPRISE, "registry.allowReplacementOn", "2026-01-01")
+    registry = record(config(document)).one(REGISTRY)
+    assert registry.ignore_changes == ()
+    assert not registry.protect
+    assert registry.delete_before_replace
+
+
+DIFFERENT: list[Any] = [
+    pytest.param({"type": "Micro"}, "registry.edition", id="edition"),
+    pytest.param({"name": "hub-old"}, "registry.name", id="name"),
+    pytest.param(
+        {"resourceTags": [{"key": "team", "value": "platform"}]}, "registry.tags", id="tag"
+    ),
+    pytest.param(
+        {"proxyCache": {"type": "DockerHub"}}, "dockerhub.username", id="docker-hub-credentials"
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "setting"), DIFFERENT)
+def test_a_registry_that_differs_from_config_stops_the_update_before_anything_depends_on_it(
+    made: dict[str, Any], setting: str
+) -> None:
+    cloud = Cloud(made=made)
+    with pytest.raises(pulumi.RunError, match="was left as it is") as caught:
+        record(config(ENTERPRISE), cloud=cloud)
+    assert setting in str(caught.value)
+    assert "registry.allowReplacementOn" in str(caught.value)
+    assert not cloud.seen & {NAMESPACE, VPC, RELEASE, POLICY, JOB}
+
+
+def test_a_tag_put_on_the_registry_by_others_does_not_stop_the_update() -> None:
+    tags = [
+        {"key": key, "value": value}
+        for key, value in (("env", "prod"), ("team", "platform"), ("billing", "x"))
+    ]
+    assert record(config(ENTERPRISE), cloud=Cloud(made={"resourceTags": tags})).outputs["domain"]
+
+
+def test_every_kubernetes_resource_is_given_the_provider_of_its_own_cluster(
+    enterprise: Recording,
+) -> None:
+    inside = [each for each in enterprise.resources if each.type.startswith("kubernetes:")]
+    assert {each.name.partition("-")[0] for each in inside} == {"apps", "data"}
+    for each in inside:
+        cluster = each.name.partition("-")[0]
+        assert each.provider.endswith(f"::{cluster}-provider::{cluster}-provider-id")
+
+
+def test_a_provider_is_replaced_only_for_another_cluster(enterprise: Recording) -> None:
+    identifiers = {
+        each.name: each.inputs["clusterIdentifier"] for each in enterprise.of_type(PROVIDER)
+    }
+    assert identifiers == {"apps-provider": "ccapps01", "data-provider": "ccdata01"}
+
+
+def test_the_newest_kubeconfig_of_the_wanted_endpoint_is_used_and_is_secret() -> None:
+    document = changed(MICRO, "clusters.0.endpoint", "Private")
+    provider = record(config(document)).one(PROVIDER)
+    assert provider.inputs["kubeconfig"].endswith("# Private 2")
+    assert provider.raw["kubeconfig"] != provider.inputs["kubeconfig"]
+
+
+SECRETS = ("hub-password", "login-password", "kubeconfig-secret")
+
+
+@pytest.mark.parametrize("document", [MICRO, ENTERPRISE], ids=["micro", "enterprise"])
+def test_no_secret_leaves_the_program_in_plain(document: dict[str, Any]) -> None:
+    recording = record(config(document))
+    for each in recording.resources:
+        shown = repr(_without_secrets(each.raw))
+        assert not any(secret in shown for secret in SECRETS), each.name
+    plain = {key: value for key, value in recording.outputs.items() if not _is_secret(value)}
+    assert set(recording.outputs) - set(plain) == {"login"}
+    assert not any(secret in repr(plain) for secret in SECRETS)
+
+
+def _is_secret(value: Any) -> bool:
+    return isinstance(value, Secret)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        if pulumi.runtime.rpc._special_sig_key in value:
+            return "[secret]"
+        return {key: _without_secrets(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(child) for child in value]
+    return value
+
+
+def test_the_domain_and_what_follows_from_it_are_not_secret(enterprise: Recording) -> None:
+    assert enterprise.outputs["domain"] == "hub-prod-cn-test.cr.volces.com"
+    assert enterprise.outputs["image"] == "hub-prod-cn-test.cr.volces.com/library/nginx:latest"
+    assert enterprise.outputs["namespaces"] == ["bitnami", "library"]
+    assert enterprise.outputs["policies"] == {
+        "apps": "dockerhub-image-redirect",
+        "data": "dockerhub-image-redirect",
+    }
+
+
+def test_the_login_is_a_secret_output(enterprise: Recording) -> None:
+    assert enterprise.outputs["login"].value == {
+        "username": "user@1",
+        "password": "login-password",
+    }
+
+
+def test_the_order_is_registry_namespaces_and_vpcs_pull_check_kyverno_policy(
+    enterprise: Recording,
+) -> None:
+    order = [each.type for each in enterprise.resources if each.name.startswith(("docker", "apps"))]
+    last = {token: len(order) - 1 - order[::-1].index(token) for token in set(order)}
+    first = {token: order.index(token) for token in set(order)}
+    assert first[REGISTRY] < first[NAMESPACE]
+    assert max(last[NAMESPACE], last[VPC]) < first[JOB] < first[POLICY]
+    assert last[RELEASE] < first[POLICY]
+
+
+def test_the_policy_depends_on_all_that_must_serve_before_it(enterprise: Recording) -> None:
+    policy = next(each for each in enterprise.of_type(POLICY) if each.name.startswith("apps"))
+    redirect = next(each for each in enterprise.resources if each.name == policy.parent)
+    assert {
+        "dockerhub-namespace-library",
+        "dockerhub-namespace-bitnami",
+        "dockerhub-endpoint",
+        "apps-pull-check-job",
+        "apps-kyverno-release",
+    } <= set(redirect.depends_on)
+
+
+def test_components_register_what_they_promise(enterprise: Recording) -> None:
+    registered = enterprise.registered_outputs
+    assert registered["dockerhub"]
+    assert registered["apps"] == {"vpc_id", "subnet_id", "kubernetes_version"}
+    assert registered["apps-kyverno"] == {"namespace", "version"}
+    assert registered["apps-pull-check"] == {"image"}
+    assert "policy_name" in registered["apps-redirect"]
+
+
+def test_children_stand_below_their_component(enterprise: Recording) -> None:
+    parents = {each.name: each.parent for each in enterprise.resources if each.custom}
+    assert parents["dockerhub-registry"] == "dockerhub"
+    assert parents["dockerhub-endpoint"] == "dockerhub"
+    assert parents["apps-provider"] == "apps"
+    assert parents["apps-kyverno-release"] == "apps-kyverno"
+    assert parents["apps-pull-check-job"] == "apps-pull-check"
+
+
+def test_kyverno_is_highly_available_and_its_values_can_be_laid_over() -> None:
+    document = changed(
+        MICRO, "kyverno.values", {"admissionController": {"container": {"priority": "high"}}}
+    )
+    document = changed(document, "kyverno.imageRegistry", "mirror.example.com/kyverno")
+    values = record(config(document)).one(RELEASE).inputs["values"]
+    assert values["admissionController"]["replicas"] == 3
+    assert values["admissionController"]["container"] == {
+        "extraArgs": {"webhookTimeout": 2},
+        "priority": "high",
+    }
+    assert values["backgroundController"]["replicas"] == 2
+    assert values["global"]["image"]["registry"] == "mirror.example.com/kyverno"
+
+
+def test_kyverno_never_waits_on_itself(micro: Recording) -> None:
+    (expression,) = micro.one(RELEASE).inputs["values"]["config"]["webhooks"]["namespaceSelector"][
+        "matchExpressions"
+    ]
+    assert expression["operator"] == "NotIn"
+    assert expression["values"] == ["kube-system", "kyverno"]
+
+
+def test_a_kyverno_that_is_there_is_not_installed() -> None:
+    recording = record(config(changed(MICRO, "kyverno.install", False)))
+    assert recording.of_type(RELEASE) == []
+    assert len(recording.of_type(POLICY)) == 1
+
+
+def test_with_the_redirect_off_there_is_neither_policy_nor_kyverno() -> None:
+    recording = record(config(changed(MICRO, "redirect.enabled", False)))
+    assert recording.of_type(POLICY) == []
+    assert recording.of_type(RELEASE) == []
+    assert recording.outputs["policies"] == {}
+
+
+def test_a_cluster_that_does_not_use_admission_gets_no_policy() -> None:
+    recording = record(config(changed(MICRO, "clusters.0.ways", [])))
+    assert recording.of_type(POLICY) == []
+    assert recording.of_type(RELEASE) == []
+
+
+def test_bad_config_registers_nothing() -> None:
+    cloud = Cloud()
+    with pytest.raises(SettingsError):
+        record(config(changed(MICRO, "registry.edition", "Small")), cloud=cloud)
+    assert cloud.seen == set()
+
+
+@pytest.mark.parametrize("document", [MICRO, ENTERPRISE], ids=["micro", "enterprise"])
+def test_a_first_preview_shows_every_resource_with_all_that_is_unknown_unknown(
+    document: dict[str, Any],
+) -> None:
+    before = {each.name for each in record(config(document)).resources}
+    preview = record(config(document), preview=True)
+    assert {each.name for each in preview.resources} == before
+
+
+@pytest.mark.parametrize("name", ["dev", "rehearsal"])
+def test_the_stack_files_of_the_project_stand(name: str) -> None:
+    assert record(stack(name)).outputs["domain"]
+
+
+@pytest.mark.parametrize("name", ["prod-cn-beijing", "prod-cn-shanghai"])
+def test_the_production_stacks_ask_for_nothing_but_the_readers_secrets(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        record(stack(name))
+    assert {each.setting for each in caught.value.problems} == {"dockerhub.password"}
