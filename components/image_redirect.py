@@ -102,8 +102,24 @@ def _declare(
         kind=kind,
         metadata=metadata,
         spec=manifest["spec"],
-        opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=False),
+        opts=pulumi.ResourceOptions(parent=parent, aliases=_other_versions(manifest)),
     )
+
+
+def _other_versions(manifest: Mapping[str, Any]) -> list[pulumi.Alias]:
+    """The same kind in the other API versions a native policy may have been written in.
+
+    Without them a policy that moves to another version would be a new resource to Pulumi, which
+    would then delete the old one of the same name: the policy itself.
+    """
+    group, _, version = manifest["apiVersion"].partition("/")
+    if group != "admissionregistration.k8s.io":
+        return []
+    return [
+        pulumi.Alias(type_=f"kubernetes:{group}/{other}:{manifest['kind']}")
+        for other in ("v1", "v1beta1")
+        if other != version
+    ]
 
 
 def _role(kind: str) -> str:

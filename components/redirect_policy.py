@@ -25,7 +25,7 @@ OPT_OUT_LABEL: Final = "vke-dockerhub-proxy/redirect"
 OPT_OUT_VALUE: Final = "disabled"
 """See `OPT_OUT_LABEL`."""
 
-ORIGINALS_ANNOTATION: Final = "vke-dockerhub-proxy/original-images"
+ORIGINALS_ANNOTATION: Final = "vke-dockerhub-proxy/original-references"
 """The annotation of a redirected Pod: JSON, container name (`volumes/<name>`) to image written."""
 
 EXCLUDED_NAMESPACES: Final = ("kube-system", "kyverno")

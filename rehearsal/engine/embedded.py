@@ -18,7 +18,7 @@ import pulumi
 import yaml
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, rpc, set_all_config, set_mocks
 from pulumi.runtime.mocks import MockMonitor
-from pulumi.runtime.settings import get_root_resource, set_root_resource
+from pulumi.runtime.settings import SETTINGS, get_root_resource, set_root_resource
 from pulumi.runtime.stack import Stack, run_pulumi_func
 
 from rehearsal.engine.kubernetes_applier import KubernetesApplier
@@ -112,6 +112,8 @@ def run(
             runpy.run_path(str(program / "__main__.py"), run_name="__main__")
 
         async def everything() -> dict[str, Any]:
+            SETTINGS.rpc_manager.clear()  # what a program that failed before left waiting
+            SETTINGS.outputs.clear()
             set_root_resource(None)  # type: ignore[arg-type]  # a program run before left its own
             set_mocks(
                 applier, project=project["name"], stack=stack, preview=preview, monitor=monitor

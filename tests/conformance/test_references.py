@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import DOMAIN, Cluster
+from harness import DOMAIN, Cluster
 from references import Oracle, generated, wild
 from rehearsal.admit import Admission, admit
 

@@ -17,7 +17,9 @@ from tests.integration.volcengine_stage import wait_until
 pytest_plugins = ("tests.integration.volcengine_fixtures",)
 
 
-@pytest.mark.parametrize("image", SAMPLE_IMAGES, ids=lambda image: f"{image.repository}-{image.version}")
+@pytest.mark.parametrize(
+    "image", SAMPLE_IMAGES, ids=lambda image: f"{image.repository}-{image.version}"
+)
 def test_an_image_has_the_same_digest_every_time(
     image: SampleImage, binaries: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -39,7 +41,9 @@ def test_images_differ_in_digest_and_share_their_layer(
     for index in range(len(SAMPLE_IMAGES)):
         for blob in (tmp_path / str(index) / "blobs" / "sha256").iterdir():
             if blob.stat().st_size < 10_000:
-                layers |= {layer["digest"] for layer in json.loads(blob.read_text()).get("layers", [])}
+                layers |= {
+                    layer["digest"] for layer in json.loads(blob.read_text()).get("layers", [])
+                }
     assert len(layers) == 1
 
 

@@ -199,7 +199,9 @@ def test_the_password_is_neither_in_arguments_nor_in_logs(stage: Stage, tmp_path
     domain, login = make_mirror(stage)
     stage.client.pull(f"{domain}/library/nginx:latest", login)
     assert PASSWORD not in repr(login)
-    written = [path for path in tmp_path.rglob("*") if path.is_file() and "content" not in path.parts]
+    written = [
+        path for path in tmp_path.rglob("*") if path.is_file() and "content" not in path.parts
+    ]
     assert any(path.name == "access.log" for path in written)
     for path in written:
         assert PASSWORD.encode() not in path.read_bytes(), path

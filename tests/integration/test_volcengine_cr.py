@@ -346,7 +346,9 @@ def test_a_namespace_name_outside_the_grammar_is_refused(api: RunningEmulator, n
         pytest.param(
             "ListDomains", {"Registry": "none"}, 404, "NotFound.Registry", id="no-domains"
         ),
-        pytest.param("DeleteRegistry", {"Name": "none"}, 404, "NotFound.Registry", id="delete-none"),
+        pytest.param(
+            "DeleteRegistry", {"Name": "none"}, 404, "NotFound.Registry", id="delete-none"
+        ),
         pytest.param(
             "StartRegistry",
             {"Name": "mirror"},

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from rehearsal.volcengine.run import Ready
 from tests.integration.volcengine_stage import (
     ACCESS_KEY,
     MICRO_PROXY,
@@ -22,7 +23,6 @@ from tests.integration.volcengine_stage import (
     Upstream,
     wait_until,
 )
-from rehearsal.volcengine.run import Ready
 
 pytest_plugins = ("tests.integration.volcengine_fixtures",)
 
@@ -40,7 +40,12 @@ def write_config(folder: Path, content: object, mode: int = 0o600) -> Path:
 
 def run(config: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, str(config)], cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False
+        [*COMMAND, str(config)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
 
 

@@ -144,7 +144,9 @@ FOREIGN_SCOPE = "HMAC-SHA256 Credential=AKother/20260101/cn-beijing/cr/request"
             header("x-content-sha256", "0" * 64), 401, "SignatureDoesNotMatch", id="body-hash"
         ),
         pytest.param(without("authorization"), 401, "MissingAuthenticationToken", id="unsigned"),
-        pytest.param(header("authorization", "Basic eDp5"), 400, "InvalidAuthorization", id="basic"),
+        pytest.param(
+            header("authorization", "Basic eDp5"), 400, "InvalidAuthorization", id="basic"
+        ),
         pytest.param(without("x-date"), 400, "InvalidTimestamp", id="no-date"),
         pytest.param(header("x-date", "yesterday"), 400, "InvalidTimestamp", id="date-in-words"),
     ],

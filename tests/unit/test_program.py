@@ -262,6 +262,32 @@ def test_children_stand_below_their_component(enterprise: Recording) -> None:
     assert parents["apps-pull-check-job"] == "apps-pull-check"
 
 
+NATIVE = "kubernetes:admissionregistration.k8s.io/v1:MutatingAdmissionPolicy"
+
+
+def test_the_native_engine_installs_no_kyverno() -> None:
+    document = changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy")
+    document = changed(document, "clusters.0.kubernetesVersion", "1.36")
+    recording = record(config(document))
+    assert len(recording.of_type(NATIVE)) == len(recording.of_type(f"{NATIVE}Binding")) == 1
+    assert recording.of_type(RELEASE) == []
+    assert recording.of_type(POLICY) == []
+
+
+def test_an_older_kubernetes_gets_the_native_policy_in_its_own_version() -> None:
+    document = changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy")
+    document = changed(document, "clusters.0.kubernetesVersion", "1.34")
+    recording = record(config(document))
+    assert len(recording.of_type(NATIVE.replace("/v1:", "/v1beta1:"))) == 1
+
+
+def test_the_successor_of_cluster_policy_can_be_chosen() -> None:
+    recording = record(config(changed(MICRO, "redirect.engine", "MutatingPolicy")))
+    policy = recording.one("kubernetes:policies.kyverno.io/v1:MutatingPolicy")
+    assert policy.inputs["metadata"]["annotations"]["pulumi.com/waitFor"].startswith("jsonpath=")
+    assert len(recording.of_type(RELEASE)) == 1
+
+
 def test_kyverno_is_highly_available_and_its_values_can_be_laid_over() -> None:
     document = changed(
         MICRO, "kyverno.values", {"admissionController": {"container": {"priority": "high"}}}

@@ -260,6 +260,42 @@ BAD = [
         id="pull-check-of-another-registry",
     ),
     pytest.param(
+        MICRO,
+        "redirect.engine",
+        "MutatingAdmissionPolicy",
+        "clusters[0].kubernetesVersion",
+        "nothing, with engine MutatingAdmissionPolicy",
+        "the cluster's version",
+        id="native-engine-without-version",
+    ),
+    pytest.param(
+        changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy"),
+        "clusters.0.kubernetesVersion",
+        "1.30",
+        "redirect.engine",
+        "'MutatingAdmissionPolicy', for cluster 'dev'",
+        "Kubernetes 1.30 has no MutatingAdmissionPolicy",
+        id="native-engine-on-old-kubernetes",
+    ),
+    pytest.param(
+        changed(MICRO, "redirect.engine", "MutatingPolicy"),
+        "kyverno.version",
+        "3.6.0",
+        "redirect.engine",
+        "'MutatingPolicy', for cluster 'dev'",
+        "Kyverno 1.16 has no MutatingPolicy",
+        id="mutating-policy-on-old-kyverno",
+    ),
+    pytest.param(
+        changed(MICRO, "redirect.engine", "MutatingPolicy"),
+        "redirect.lookup",
+        "registry",
+        "redirect.lookup",
+        "'registry', with engine MutatingPolicy",
+        "'registry' with engine ClusterPolicy only",
+        id="look-up-by-another-engine",
+    ),
+    pytest.param(
         MICRO, "kyverno.replicas", 2, "kyverno.replicas", "2", "1, or 3 and more", id="two-replicas"
     ),
     pytest.param(

@@ -1,0 +1,23 @@
+"""A proxy that serves a thousand Docker Hub namespaces."""
+
+from __future__ import annotations
+
+from harness import DOMAIN, Cluster
+
+
+def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: str) -> None:
+    names = ["library", *(f"namespace{at:04}" for at in range(999))]
+    given = ["namespace0998/x:1", "namespace0999/x:1", "nginx"]
+    document = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "test-"},
+        "spec": {"containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(given)]},
+    }
+    with cluster.policy(engine, namespaces=names):
+        found = cluster.create(document)
+    assert [each["image"] for each in found["spec"]["containers"]] == [
+        f"{DOMAIN}/namespace0998/x:1",
+        "namespace0999/x:1",
+        f"{DOMAIN}/library/nginx",
+    ]

@@ -1,0 +1,306 @@
+"""Where in a Pod images are redirected, when, and in which Pods they are left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE, ORIGINALS_ANNOTATION
+from harness import DOMAIN, Cluster, until
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+NGINX = f"{DOMAIN}/library/nginx"
+
+
+@pytest.fixture(scope="module")
+def redirected(cluster: Cluster, engine: str) -> Iterator[Cluster]:
+    """A cluster where `library` and the private `bitnami` are redirected."""
+    values = {
+        "namespaces": ["library", "bitnami"],
+        "private_namespaces": ["bitnami"],
+        "pull_secret": "proxy-login",
+        "excluded_namespaces": ["left-alone"],
+        "excluded_pod_labels": ["example.com/operated"],
+    }
+    with cluster.policy(engine, **values):
+        yield cluster
+
+
+def pod(*images: str, **spec: Any) -> dict[str, Any]:
+    containers = [{"name": f"c{at}", "image": image} for at, image in enumerate(images)]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "test-"},
+        "spec": {"containers": containers, **spec},
+    }
+
+
+def named(name: str, *images: str, **spec: Any) -> dict[str, Any]:
+    return {**pod(*images, **spec), "metadata": {"name": name, "labels": {"test": name}}}
+
+
+def images(found: dict[str, Any], kind: str = "containers") -> list[str]:
+    return [each["image"] for each in found["spec"].get(kind, [])]
+
+
+def originals(found: dict[str, Any]) -> dict[str, str]:
+    text = found["metadata"].get("annotations", {}).get(ORIGINALS_ANNOTATION, "{}")
+    read: dict[str, str] = json.loads(text)
+    return read
+
+
+def test_containers_init_containers_and_sidecars_are_redirected(redirected: Cluster) -> None:
+    init = [
+        {"name": "init", "image": "docker.io/busybox"},
+        {"name": "sidecar", "image": f"nginx@{DIGEST}", "restartPolicy": "Always"},
+        {"name": "other", "image": "quay.io/a/b"},
+    ]
+    found = redirected.create(pod("nginx:1", "ghcr.io/a/b:1", "bitnami/redis", initContainers=init))
+    assert images(found) == [f"{NGINX}:1", "ghcr.io/a/b:1", f"{DOMAIN}/bitnami/redis"]
+    assert images(found, "initContainers") == [
+        f"{DOMAIN}/library/busybox",
+        f"{NGINX}@{DIGEST}",
+        "quay.io/a/b",
+    ]
+    assert [each["name"] for each in found["spec"]["containers"]] == ["c0", "c1", "c2"]
+
+
+def test_the_original_images_are_kept_in_one_annotation(redirected: Cluster) -> None:
+    found = redirected.create(
+        pod("nginx:1", "quay.io/a/b", initContainers=[{"name": "i", "image": "library/busybox"}])
+    )
+    assert originals(found) == {"c0": "nginx:1", "i": "library/busybox"}
+
+
+def test_other_annotations_stay(redirected: Cluster) -> None:
+    given = pod("nginx")
+    given["metadata"]["annotations"] = {"example.com/mine": "yes"}
+    found = redirected.create(given)["metadata"]["annotations"]
+    assert found["example.com/mine"] == "yes"
+    assert ORIGINALS_ANNOTATION in found
+
+
+def test_an_annotation_that_is_no_json_is_replaced(redirected: Cluster) -> None:
+    given = pod("nginx")
+    given["metadata"]["annotations"] = {ORIGINALS_ANNOTATION: '{"c0":"x", broken'}
+    assert originals(redirected.create(given)) == {"c0": "nginx"}
+
+
+def test_all_else_in_the_pod_stays_as_it_was(redirected: Cluster) -> None:
+    given = pod("nginx:1", "quay.io/a/b")
+    given["spec"]["containers"][0] |= {
+        "args": ["{{ request.object.spec }}", "$(A)", "${B}", "日本 'x' \"y\""],
+        "env": [{"name": "A", "value": "{{a}}"}, {"name": "B", "value": "b"}],
+        "ports": [{"containerPort": 80}],
+    }
+    given["metadata"]["annotations"] = {"x": "{{ request.object.metadata.name }}"}
+    found = redirected.create(given)
+    for each, before in zip(found["spec"]["containers"], given["spec"]["containers"], strict=True):
+        for key, value in before.items():
+            if key not in {"image", "ports"}:
+                assert each[key] == value
+    assert found["metadata"]["annotations"]["x"] == "{{ request.object.metadata.name }}"
+    assert [each["name"] for each in found["spec"]["containers"]] == ["c0", "c1"]
+
+
+def test_image_volumes_are_redirected(redirected: Cluster) -> None:
+    volumes = [
+        {"name": "data", "image": {"reference": "nginx:1", "pullPolicy": "Always"}},
+        {"name": "other", "image": {"reference": "quay.io/a/b"}},
+        {"name": "plain", "emptyDir": {}},
+    ]
+    found = redirected.create(pod("quay.io/a/b", volumes=volumes))
+    given = {each["name"]: each for each in found["spec"]["volumes"]}
+    assert given["data"]["image"] == {"reference": f"{NGINX}:1", "pullPolicy": "Always"}
+    assert given["other"]["image"]["reference"] == "quay.io/a/b"
+    assert originals(found) == {"volumes/data": "nginx:1"}
+
+
+def test_twenty_containers_are_redirected_in_their_order(redirected: Cluster) -> None:
+    given = [f"nginx:{at}" if at % 3 else f"quay.io/a/b:{at}" for at in range(20)]
+    found = redirected.create(pod(*given))
+    assert images(found) == [
+        f"{DOMAIN}/library/{each}" if each.startswith("nginx") else each for each in given
+    ]
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["nginx:ü", "日本/nginx", "docker.io/ﬀ", "a" * 100_000, "nginx:" + "1" * 5000, "/" * 3000,
+     "library/" + "é" * 300, "nginx@sha256:" + "0" * 9000],
+    ids=["tag", "name", "ligature", "long-name", "long-tag", "slashes", "accents", "long-digest"],
+)  # fmt: skip
+def test_unicode_and_very_long_references_are_left_and_do_no_harm(
+    redirected: Cluster, image: str
+) -> None:
+    assert images(redirected.create(pod(image, "nginx"))) == [image, NGINX]
+
+
+def test_a_pod_of_the_longest_names_is_redirected(redirected: Cluster) -> None:
+    name = "library/" + "x" * 247
+    given = pod(f"docker.io/{name}:{'y' * 128}@{DIGEST}")
+    given["metadata"] = {"name": ".".join(["n" * 50] * 4)}
+    given["spec"]["containers"][0]["name"] = "c" * 63
+    found = redirected.create(given)
+    assert images(found) == [f"{DOMAIN}/{name}:{'y' * 128}@{DIGEST}"]
+
+
+def test_a_second_pass_changes_nothing(redirected: Cluster) -> None:
+    first = redirected.create(pod("nginx:1", "bitnami/redis"))
+    again = {**pod(), "spec": first["spec"]}
+    again["metadata"]["annotations"] = first["metadata"]["annotations"]
+    second = redirected.create(again)
+    assert images(second) == images(first)
+    assert originals(second) == {"c0": "nginx:1", "c1": "bitnami/redis"}
+
+
+def test_set_image_is_redirected_and_recorded(redirected: Cluster) -> None:
+    redirected.stored(named("set-image", "nginx:1", "bitnami/redis:1"))
+    try:
+        redirected.kubectl("set", "image", "pod/set-image", "c0=nginx:2")
+        found = redirected.pod("set-image")
+        assert images(found) == [f"{NGINX}:2", f"{DOMAIN}/bitnami/redis:1"]
+        assert originals(found) == {"c0": "nginx:2", "c1": "bitnami/redis:1"}
+    finally:
+        redirected.kubectl("delete", "pod", "set-image", "--force", "--grace-period=0")
+
+
+def test_an_update_leaves_the_images_it_does_not_write(redirected: Cluster) -> None:
+    given = named("opted-out", "nginx:1", "busybox:1")
+    given["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
+    redirected.stored(given)
+    try:
+        redirected.kubectl("label", "pod", "opted-out", f"{OPT_OUT_LABEL}-")
+        assert images(redirected.pod("opted-out")) == ["nginx:1", "busybox:1"]
+        redirected.kubectl("set", "image", "pod/opted-out", "c1=busybox:2")
+        assert images(redirected.pod("opted-out")) == [
+            "nginx:1",
+            f"{DOMAIN}/library/busybox:2",
+        ]
+    finally:
+        redirected.kubectl("delete", "pod", "opted-out", "--force", "--grace-period=0")
+
+
+def test_kubectl_debug_is_redirected(redirected: Cluster) -> None:
+    redirected.stored(named("debugged", "nginx:1"))
+    try:
+        redirected.kubectl("debug", "debugged", "--image=busybox:1", "--container=d")
+        found = redirected.pod("debugged")
+        assert images(found, "ephemeralContainers") == [f"{DOMAIN}/library/busybox:1"]
+        assert images(found) == [f"{NGINX}:1"]
+        redirected.kubectl("debug", "debugged", "--image=quay.io/a/b", "--container=e")
+        assert images(redirected.pod("debugged"), "ephemeralContainers") == [
+            f"{DOMAIN}/library/busybox:1",
+            "quay.io/a/b",
+        ]
+    finally:
+        redirected.kubectl("delete", "pod", "debugged", "--force", "--grace-period=0")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {OPT_OUT_LABEL: OPT_OUT_VALUE},
+        {"cnpg.io/cluster": "db"},
+        {"example.com/operated": ""},
+    ],
+    ids=["opt-out", "cloudnative-pg", "configured"],
+)
+def test_pods_with_an_excluded_label_are_left(redirected: Cluster, labels: dict[str, str]) -> None:
+    given = pod("nginx")
+    given["metadata"]["labels"] = labels
+    found = redirected.create(given)
+    assert images(found) == ["nginx"]
+    assert originals(found) == {}
+
+
+def test_the_opt_out_label_with_another_value_excludes_nothing(redirected: Cluster) -> None:
+    given = pod("nginx")
+    given["metadata"]["labels"] = {OPT_OUT_LABEL: "enabled"}
+    assert images(redirected.create(given)) == [NGINX]
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "left-alone", "opted-out"])
+def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> None:
+    labels = {OPT_OUT_LABEL: OPT_OUT_VALUE} if namespace == "opted-out" else {}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": namespace, "labels": labels},
+    }
+    redirected.kubectl("apply", "-f", "-", document=document)
+    until(
+        lambda: redirected.kubectl(
+            "get", "serviceaccount", "default", "-n", namespace, check=False
+        ).returncode
+        == 0,
+        "its service account",
+    )
+    until(lambda: images(redirected.create(pod("nginx"), namespace)) == ["nginx"], "it is left", 10)
+
+
+def test_static_pods_are_left(redirected: Cluster) -> None:
+    given = pod("nginx")
+    given["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
+    given["spec"]["nodeName"] = "node-a"
+    assert images(redirected.create(given)) == ["nginx"]
+
+
+def test_private_images_get_the_login_beside_the_pods_own(redirected: Cluster) -> None:
+    own = [{"name": "own"}]
+    found = redirected.create(pod("bitnami/redis", imagePullSecrets=own))
+    assert found["spec"]["imagePullSecrets"] == [{"name": "own"}, {"name": "proxy-login"}]
+    found = redirected.create(pod("bitnami/redis"))
+    assert found["spec"]["imagePullSecrets"] == [{"name": "proxy-login"}]
+    again = redirected.create(pod("bitnami/redis", imagePullSecrets=[{"name": "proxy-login"}]))
+    assert again["spec"]["imagePullSecrets"] == [{"name": "proxy-login"}]
+
+
+def test_public_images_get_no_login(redirected: Cluster) -> None:
+    assert "imagePullSecrets" not in redirected.create(pod("nginx"))["spec"]
+
+
+def workload(kind: str, name: str) -> dict[str, Any]:
+    template = {
+        "metadata": {"labels": {"test": name}},
+        "spec": {"containers": [{"name": "c", "image": "nginx:1"}]},
+    }
+    once = {"metadata": template["metadata"], "spec": {**template["spec"], "restartPolicy": "Never"}}
+    spec: dict[str, Any] = {
+        "selector": {"matchLabels": {"test": name}},
+        "template": template,
+    }
+    if kind == "StatefulSet":
+        spec["serviceName"] = name
+    if kind == "Job":
+        spec = {"template": once}
+    if kind == "CronJob":
+        spec = {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": once}}}
+    group = "batch/v1" if kind in {"Job", "CronJob"} else "apps/v1"
+    return {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job", "CronJob", "StatefulSet", "DaemonSet"])
+def test_the_pods_of_controllers_are_redirected_and_their_templates_are_not(
+    redirected: Cluster, kind: str
+) -> None:
+    name = f"of-a-{kind.lower()}"
+    document = workload(kind, name)
+    redirected.kubectl("apply", "-f", "-", document=document)
+    try:
+        if kind == "CronJob":
+            redirected.kubectl("create", "job", name, f"--from=cronjob/{name}")
+        until(lambda: bool(redirected.pods(f"test={name}")), f"the {kind} made a Pod")
+        for each in redirected.pods(f"test={name}"):
+            assert images(each) == [f"{NGINX}:1"]
+        stored = json.loads(redirected.kubectl("get", kind, name, "-o", "json").stdout)
+        spec = stored["spec"]
+        template = spec["jobTemplate"]["spec"]["template"] if kind == "CronJob" else spec["template"]
+        assert template["spec"]["containers"][0]["image"] == "nginx:1"
+    finally:
+        redirected.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")
+        if kind == "CronJob":
+            redirected.kubectl("delete", "job", name, "--ignore-not-found", "--wait=false")

@@ -1,0 +1,252 @@
+"""The rehearsal itself: its commands, what it leaves, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from rehearsal.control_plane import client_of
+from rehearsal.engine import embedded
+from rehearsal.engine.deploy import outputs_of, stack_config
+from rehearsal.engine.kubernetes_applier import KubernetesApplier
+from rehearsal.engine.volcengine_applier import VolcengineApplier
+from rehearsal.locations import CHECKOUT, RUNS
+from rehearsal.parts import obtain
+from rehearsal.progress import Progress
+from rehearsal.stage import Run
+from tests.integration.conftest import rehearsal
+
+DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
+
+
+def test_the_stack_is_deployed_through_the_emulated_api(deployed: Run) -> None:
+    calls = httpx.get(f"http://{deployed.volcengine}/-/calls", trust_env=False).json()
+    actions = [each["Action"] for each in calls]
+    for action in ("CreateRegistry", "CreateNamespace", "UpdateVpcEndpoint", "ListKubeconfigs"):
+        assert action in actions
+    assert all(each["Status"] == 200 for each in calls)
+
+
+def test_the_outputs_are_those_of_the_stack(deployed: Run) -> None:
+    outputs = outputs_of(deployed)
+    assert outputs["domain"] == DOMAIN
+    assert outputs["image"] == f"{DOMAIN}/library/nginx:latest"
+    assert outputs["namespaces"] == ["bitnami", "library"]
+    assert outputs["vpcs"] == ["vpc-rehearsal0001"]
+    assert outputs["policies"] == {"rehearsal": "dockerhub-image-redirect"}
+    assert isinstance(outputs["login"], embedded.Secret)
+
+
+def test_the_proof_shows_images_as_admitted_and_the_proxys_own_log(deployed: Run) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "rehearsal", "prove"],
+        cwd=CHECKOUT,
+        env={**os.environ, "REHEARSAL_RUN": str(deployed.folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stderr
+    assert "GET /v2/library/nginx/manifests/latest 200" in shown
+    assert "cache=miss" in shown
+    assert "cache=hit upstream=-" in shown
+
+
+def test_admit_answers_each_line_in_order(deployed: Run) -> None:
+    written = ["nginx", "quay.io/a/b:1", "not//valid", "bitnami/redis:7.2", "grafana/grafana"]
+    count = 20
+    answers = [
+        json.loads(line)
+        for line in rehearsal(
+            "admit", run=deployed, stdin="\n".join(written * count) + "\n"
+        ).splitlines()
+    ]
+    assert [each["image"] for each in answers] == written * count
+    assert [each["admitted"] for each in answers[: len(written)]] == [
+        f"{DOMAIN}/library/nginx",
+        "quay.io/a/b:1",
+        "not//valid",
+        f"{DOMAIN}/bitnami/redis:7.2",
+        "grafana/grafana",
+    ]
+    assert all(each["error"] is None for each in answers)
+
+
+def test_an_image_the_api_server_refuses_is_answered_with_its_reason(deployed: Run) -> None:
+    (answer,) = rehearsal("admit", run=deployed, stdin=" \n").splitlines()
+    assert json.loads(answer)["admitted"] is None
+    assert "image" in json.loads(answer)["error"]
+
+
+def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
+    """What a refresh would compare: a value the cluster changed would be a change on every run."""
+    kubectl = obtain(("kubernetes",), Progress())["kubectl"]
+    written: Any = json.loads(
+        _kubectl(
+            kubectl,
+            deployed,
+            "get",
+            "clusterpolicy",
+            "dockerhub-image-redirect",
+            "--show-managed-fields",
+            "-o",
+            "json",
+        )
+    )
+    from components.redirect_policy import RedirectValues, render
+
+    (manifest,) = render(
+        "ClusterPolicy",
+        RedirectValues(
+            domain=DOMAIN, namespaces=["bitnami", "library"], private_namespaces=["bitnami"]
+        ),
+        kyverno_version="1.19",
+    )
+    spec = {**manifest["spec"], "rules": None}
+    live = {key: written["spec"][key] for key in spec}
+    live["rules"] = None
+    assert live == spec
+    for name, value in manifest["spec"]["rules"][0].items():
+        assert written["spec"]["rules"][0][name] == value, name
+
+
+def _kubectl(kubectl: Path, run: Run, *words: str) -> str:
+    return subprocess.run(
+        [kubectl, "--kubeconfig", run.kubeconfig, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_secrets_are_private_files_and_in_no_log_and_no_command_line(deployed: Run) -> None:
+    password = outputs_of(deployed)["login"].value["password"]
+    secrets = (password, "made-up-docker-hub-token", deployed.secret_key)
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        assert not any(secret in line for secret in secrets), process.pid
+    for path in deployed.folder.rglob("*"):
+        if not path.is_file():
+            continue
+        content = path.read_bytes()
+        if any(secret.encode() in content for secret in secrets) and "etcd" not in path.parts:
+            assert path.suffix != ".log", path
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_resource_that_cannot_be_applied_is_named(run: Run) -> None:
+    config = stack_config(run)
+    registry = yaml.safe_load(config.values["vke-dockerhub-proxy:registry"])
+    registry["name"] = "second"
+    values = {**config.values, "vke-dockerhub-proxy:registry": json.dumps(registry)}
+    url = f"http://{run.volcengine}/-/faults"
+    fault = {"action": "CreateRegistry", "code": "QuotaExceeded", "status": 400}
+    assert httpx.post(url, json=fault, trust_env=False).is_success
+    applier = embedded.Applier(
+        KubernetesApplier(obtain(("kubernetes", "helm"), Progress()), run.folder / "engine"),
+        VolcengineApplier(run.environment()),
+        Progress(),
+    )
+    changed = type(config)(values=values, secret_keys=config.secret_keys)
+    with pytest.raises(Exception, match="dockerhub-registry"):
+        embedded.run(CHECKOUT, "rehearsal", changed, applier)
+    assert "QuotaExceeded" in str(applier.errors[0])
+    httpx.delete(url, trust_env=False)
+
+
+def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed: Run) -> None:
+    """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
+    parts = obtain(("helm", "kubernetes"), Progress())
+    _kubectl(parts["kubectl"], deployed, "delete", "clusterpolicy", "--all", "--timeout=20s")
+    subprocess.run(
+        [parts["helm"], "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],
+        env={**os.environ, "KUBECONFIG": str(run.kubeconfig), "HOME": str(run.folder)},
+        check=True,
+        capture_output=True,
+    )
+    registrations = _kubectl(
+        parts["kubectl"], deployed, "get", "mutatingwebhookconfigurations", "-o", "name"
+    )
+    assert "kyverno" not in registrations
+    _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
+    rehearsal("deploy", "--engine", "embedded", run=_without_registry(run))
+
+
+def _without_registry(run: Run) -> Run:
+    """The run with its registry deleted, so that the stack can be deployed from nothing again."""
+    volcengine = VolcengineApplier(run.environment())
+    name = outputs_of(run)["domain"].removesuffix(f"-{run.region}.cr.volces.com")
+    volcengine._call("cr", "DeleteRegistry", {"Name": name, "DeleteImmediately": True})
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = volcengine._call("cr", "ListRegistries", {"Filter": {"Names": [name]}})
+        if not found["Items"]:
+            break
+        time.sleep(0.1)
+    return run
+
+
+def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
+    exports = rehearsal("up")
+    (line,) = (each for each in exports.splitlines() if each.startswith("export REHEARSAL_RUN="))
+    second = Run.load(Path(line.partition("=")[2].strip("'")))
+    try:
+        assert second.volcengine != run.volcengine
+        assert client_of(second.kubeconfig) is not None
+        refused = subprocess.run(
+            [sys.executable, "-m", "rehearsal", "prove"],
+            cwd=CHECKOUT,
+            env={key: value for key, value in os.environ.items() if key != "REHEARSAL_RUN"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert refused.returncode == 1
+        assert "set REHEARSAL_RUN" in refused.stderr
+    finally:
+        rehearsal("down", run=second)
+    assert not second.folder.exists()
+    assert _processes_of(second.folder) == []
+    assert _processes_of(run.folder) != []
+
+
+def test_ctrl_c_stops_everything_it_started() -> None:
+    before = set(RUNS.glob("*"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rehearsal", "run", "--engine", "embedded"],
+        cwd=CHECKOUT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "starting Volcengine" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    (folder,) = set(RUNS.glob("*")) - before
+    assert _processes_of(folder) == []
+    rehearsal_folder = Run.model_construct(folder=folder)
+    rehearsal("down", run=rehearsal_folder)
+
+
+def _processes_of(folder: Path) -> list[int]:
+    return [
+        each.pid
+        for each in psutil.process_iter(["cmdline"])
+        if any(str(folder) in word for word in each.info["cmdline"] or ())
+    ]
