@@ -12,6 +12,7 @@ from components.image_redirect import ImageRedirect, ImageRedirectArgs
 from components.kyverno import Kyverno, KyvernoArgs
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
 from components.pull_check import PullCheck, PullCheckArgs
+from components.pull_credentials import SECRET, PullCredentials, PullCredentialsArgs
 from components.vpc_access import VpcAccess, VpcAccessArgs, VpcArgs
 from settings import Settings
 
@@ -147,6 +148,9 @@ def declare_redirect(
                 pulumi.ResourceOptions(providers=[target.provider], depends_on=serving),
             )
         )
+    credentials = declare_pull_credentials(settings, cluster.name, target, registry, list(ready))
+    if credentials is not None:
+        ready.append(credentials)
     return ImageRedirect(
         f"{cluster.name}-redirect",
         ImageRedirectArgs(
@@ -158,8 +162,36 @@ def declare_redirect(
             failure_policy=redirect.failure_policy,
             timeout_seconds=redirect.timeout_seconds,
             lookup=redirect.lookup,
+            pull_secret=SECRET if credentials else None,
             kyverno_version=kyverno.app_version,
             kubernetes_version=cluster.kubernetes_version,
+        ),
+        pulumi.ResourceOptions(providers=[target.provider], depends_on=ready),
+    )
+
+
+def declare_pull_credentials(
+    settings: Settings,
+    name: str,
+    target: Cluster,
+    registry: ProxyRegistry,
+    ready: Sequence[pulumi.Resource],
+) -> PullCredentials | None:
+    """The login for redirected Pods; None where every namespace served is public."""
+    password = inputs.secret(settings.login.password)
+    if password is None or not settings.registry.private_namespaces:
+        return None
+    return PullCredentials(
+        f"{name}-pull-credentials",
+        PullCredentialsArgs(
+            domain=registry.domain,
+            username=registry.username,
+            password=password,
+            excluded_namespaces=[
+                settings.kyverno.namespace,
+                *settings.redirect.exclude.namespaces,
+            ],
+            kyverno_version=settings.kyverno.app_version,
         ),
         pulumi.ResourceOptions(providers=[target.provider], depends_on=ready),
     )

@@ -231,6 +231,11 @@ class Registry(Section):
     """The one day (UTC) on which the registry may be replaced and its cache lost."""
     extra_vpcs: list[Vpc] = []
 
+    @property
+    def private_namespaces(self) -> list[str]:
+        """The namespaces nobody pulls from without a login, sorted."""
+        return sorted(each.name for each in self.namespaces if each.access is Access.PRIVATE)
+
     def replacement_allowed(self, today: date | None = None) -> bool:
         """Whether a change that replaces the registry may do so today (UTC)."""
         return self.allow_replacement_on == (today or datetime.now(UTC).date())
@@ -243,10 +248,22 @@ class DockerHub(Section):
     password: SecretStr | None = None
 
 
+def _login_password(value: SecretStr) -> SecretStr:
+    plain = value.get_secret_value()
+    classes = (r"[a-z]", r"[A-Z]", r"[0-9~!@#$%^&*()\-_=+|\[\]:,<.>/;\\]")
+    if not 8 <= len(plain) <= 20 or not all(re.search(each, plain) for each in classes):
+        raise _rejected(
+            "8 to 20 characters with a lower-case and an upper-case letter and a digit or one of"
+            " ~!@#$%^&*()-_=+\\|[]:,<.>/; (docs 6420/113750)",
+            _set("login.password", secret=True),
+        )
+    return value
+
+
 class Login(Section):
     """The registry user's login; the API makes up the user name."""
 
-    password: SecretStr | None = None
+    password: Annotated[SecretStr, AfterValidator(_login_password)] | None = None
 
 
 class Cluster(Section):
@@ -761,8 +778,17 @@ def _engine_rules(settings: Settings) -> Iterator[Problem]:
 
 
 def _pull_rules(settings: Settings) -> Iterator[Problem]:
-    access = {each.name: each.access for each in settings.registry.namespaces}
-    private = sorted(name for name, level in access.items() if level is Access.PRIVATE)
+    served = sorted(each.name for each in settings.registry.namespaces)
+    private = settings.registry.private_namespaces
+    redirect = settings.redirect
+    admission = any(Way.ADMISSION in each.ways for each in settings.clusters)
+    if private and redirect.enabled and admission and not redirect.engine.needs_kyverno:
+        yield Problem(
+            setting="redirect.engine",
+            found=f"{redirect.engine.value!r}, with private namespaces: {', '.join(private)}",
+            allowed="an engine of Kyverno's, which also brings Pods the login they need",
+            do="give the namespaces access: Public, or set redirect.engine to ClusterPolicy",
+        )
     if private and settings.login.password is None:
         yield Problem(
             setting="login.password",
@@ -771,11 +797,11 @@ def _pull_rules(settings: Settings) -> Iterator[Problem]:
             do=f"{_set('login.password', secret=True)}, or give the namespaces access: Public",
         )
     check = settings.pull_check
-    if check.enabled and check.namespace not in access:
+    if check.enabled and check.namespace not in served:
         yield Problem(
             setting="pullCheck.image",
             found=repr(check.image),
-            allowed=f"an image of a namespace served here: {', '.join(sorted(access))}",
+            allowed=f"an image of a namespace served here: {', '.join(served)}",
             do=f"{_set('pullCheck.image')}, or set pullCheck.enabled to false",
         )
 

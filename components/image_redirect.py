@@ -82,9 +82,8 @@ class ImageRedirect(pulumi.ComponentResource):
             lift=lambda value, function: value.apply(function),
         )
         applied = [_declare(name, manifest, self) for manifest in manifests]
-        self.policy_name = pulumi.Output.from_input(applied[0].metadata).apply(
-            lambda metadata: str(metadata["name"])
-        )
+        policy_name = str(manifests[0]["metadata"]["name"])
+        self.policy_name = applied[-1].urn.apply(lambda _: policy_name)
         self.register_outputs({"policy_name": self.policy_name})
 
 

@@ -61,36 +61,33 @@ class PullCheck(pulumi.ComponentResource):
                 opts=options,
             )
             secrets.append({"name": login.metadata.name})
-        image = pulumi.Output.concat(args.domain, "/", args.image)
+        container: dict[str, Any] = {
+            "name": "pull",
+            "image": pulumi.Output.concat(args.domain, "/", args.image),
+            "image_pull_policy": "Always",
+            "command": ["true"],
+            "security_context": {
+                "allow_privilege_escalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        }
+        pod: Any = {
+            "restart_policy": "Never",
+            "automount_service_account_token": False,
+            "image_pull_secrets": secrets,
+            "containers": [container],
+        }
         job = kubernetes.batch.v1.Job(
             f"{name}-job",
             metadata={"name": "pull-check", "namespace": namespace.metadata.name},
             spec={
                 "backoff_limit": 3,
                 "active_deadline_seconds": 300,
-                "template": {
-                    "spec": {
-                        "restart_policy": "Never",
-                        "automount_service_account_token": False,
-                        "image_pull_secrets": secrets,
-                        "containers": [
-                            {
-                                "name": "pull",
-                                "image": image,
-                                "image_pull_policy": "Always",
-                                "command": ["true"],
-                                "security_context": {
-                                    "allow_privilege_escalation": False,
-                                    "capabilities": {"drop": ["ALL"]},
-                                },
-                            }
-                        ],
-                    }
-                },
+                "template": {"spec": pod},
             },
             opts=options,
         )
-        self.image = job.spec.apply(lambda spec: str(spec.template.spec.containers[0].image))
+        self.image = pulumi.Output.all(container["image"], job.urn).apply(lambda made: str(made[0]))
         self.register_outputs({"image": self.image})
 
 

@@ -163,7 +163,7 @@ def render(
         file = "cluster-policy-lookup.yaml" if lookup else "cluster-policy.yaml"
         (policy,) = _load(file)
         _fill_cluster_policy(policy, values, lift)
-        _fit_cluster_policy(policy, kubernetes_version, kyverno_version)
+        _add_match_conditions(policy, values, kubernetes_version, kyverno_version)
         return [policy]
     if engine == "MutatingPolicy":
         (policy,) = _load("mutating-policy.yaml")
@@ -209,10 +209,7 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
     policy["metadata"]["name"] = values.name
     spec = policy["spec"]
     spec["failurePolicy"] = values.failure_policy
-    spec["webhookConfiguration"]["timeoutSeconds"] = values.timeout_seconds
-    _set_match_condition(
-        spec["webhookConfiguration"]["matchConditions"], f"'{_with_blanks(values.namespaces)}'"
-    )
+    spec["webhookTimeoutSeconds"] = values.timeout_seconds
     (rule,) = spec["rules"]
     opted_out = {"matchLabels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}
     rule["exclude"]["any"] = [
@@ -233,19 +230,26 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
     variables["pullSecret"]["value"] = values.pull_secret or ""
 
 
-def _fit_cluster_policy(
-    policy: dict[str, Any], kubernetes_version: str | None, kyverno_version: str | None
+def _add_match_conditions(
+    policy: dict[str, Any],
+    values: RedirectValues,
+    kubernetes_version: str | None,
+    kyverno_version: str | None,
 ) -> None:
-    """Leave out what an older Kyverno or Kubernetes does not know.
+    """Keep Kyverno from being called in vain, where both versions can.
 
     Kyverno has `webhookConfiguration` with match conditions from 1.13 on, Kubernetes has match
     conditions of webhooks, on by default, from 1.28 on.
     """
-    spec = policy["spec"]
-    if _version(kyverno_version) < (1, 13):
-        spec["webhookTimeoutSeconds"] = spec.pop("webhookConfiguration")["timeoutSeconds"]
-    elif _version(kubernetes_version) < (1, 28):
-        del spec["webhookConfiguration"]["matchConditions"]
+    if _version(kyverno_version) < (1, 13) or _version(kubernetes_version) < (1, 28):
+        return
+    (patch,) = _load("patches/cluster-policy-match-conditions.yaml")
+    conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]
+    _set_match_condition(conditions, f"'{_with_blanks(values.namespaces)}'")
+    policy["spec"]["webhookConfiguration"] = {
+        "timeoutSeconds": policy["spec"].pop("webhookTimeoutSeconds"),
+        "matchConditions": conditions,
+    }
 
 
 def _set_match_condition(conditions: Iterable[dict[str, Any]], served: str) -> None:

@@ -61,6 +61,6 @@ def _ask(pods: client.CoreV1Api, reference: str, namespace: str) -> Admission:
 def _message(error: client.ApiException) -> str:
     """The API server's own words."""
     try:
-        return str(json.loads(error.body)["message"])
+        return str(json.loads(error.body or "")["message"])
     except (TypeError, ValueError, KeyError):
         return str(error.reason)

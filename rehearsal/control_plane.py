@@ -24,7 +24,16 @@ from rehearsal.processes import Processes, free_port
 PARTS = ("etcd", "kubernetes", "kwok")
 """The parts a control plane is started from."""
 
+PLAYED_BY_PROCESS = "admission-controller"
+"""The `app.kubernetes.io/component` of Pods that a local process plays: kwok leaves their readiness
+to that process."""
+
 _SERVICE_ADDRESS = "10.96.0.1"
+_NOT_PLAYED = {
+    "key": '.metadata.labels["app.kubernetes.io/component"]',
+    "operator": "NotIn",
+    "values": [PLAYED_BY_PROCESS],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +186,13 @@ def _start_kwok(
         *sorted((parts["stages"] / "node" / "heartbeat-with-lease").glob("node-*.yaml")),
         *sorted((parts["stages"] / "pod" / "fast").glob("pod-*.yaml")),
     ]
-    stages.write_text("\n---\n".join(source.read_text() for source in sources))
+    documents = [
+        document for source in sources for document in yaml.safe_load_all(source.read_text())
+    ]
+    for document in documents:
+        if document["metadata"]["name"] == "pod-ready":
+            document["spec"]["selector"]["matchExpressions"].append(_NOT_PLAYED)
+    stages.write_text(yaml.safe_dump_all(documents))
     manage = (
         f"--manage-nodes-with-label-selector={node_selector}"
         if node_selector

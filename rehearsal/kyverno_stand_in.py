@@ -1,11 +1,10 @@
-"""Kyverno's admission controller as a local process, in place of its Pod on a kwok node.
+"""Kyverno's controllers as local processes, in place of their Pods on kwok nodes.
 
-`python -m rehearsal.kyverno_stand_in` watches the Deployment the Helm release makes and does what a
-kubelet would: it runs the controller while the Deployment wants replicas, under the release's own
-ServiceAccount, and stops it when the Deployment is scaled to zero (the chart's
-pre-delete hook) or gone. It then takes the controller's webhooks away, as the chart's hook Job
-does where Jobs really run.
-Nothing here knows when a stack is deployed or destroyed.
+`python -m rehearsal.kyverno_stand_in` watches the Deployments the Helm release makes and does what
+a kubelet would: it runs a controller while its Deployment wants replicas, with the container's own
+arguments and ServiceAccount, and stops it when the Deployment is scaled to zero (the chart's
+pre-delete hook) or gone. The admission controller's webhooks are then taken away, as the chart's
+hook Job does where Jobs really run. Nothing here knows when a stack is deployed or destroyed.
 """
 
 from __future__ import annotations
@@ -14,28 +13,55 @@ import logging
 import signal
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import typer
 import urllib3
 from kubernetes import client
 
-from rehearsal.control_plane import client_of, kubeconfig, write_private
-from rehearsal.processes import ProcessError, Processes, answers, free_port
+from rehearsal.control_plane import PLAYED_BY_PROCESS, client_of, kubeconfig, write_private
+from rehearsal.processes import ProcessError, Processes, free_port
 
-DEPLOYMENT = "kyverno-admission-controller"
 _WEBHOOKS = "webhook.kyverno.io/managed-by=kyverno"
 _INTERVAL_SECONDS = 0.3
 _TOKEN_SECONDS = 24 * 3600
 
 
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """One of Kyverno's controllers."""
+
+    name: str
+    """Its process and log."""
+    deployment: str
+    """The Deployment of the Helm release `kyverno`."""
+    serves_webhooks: bool = False
+
+
+ADMISSION = Controller(
+    name="kyverno", deployment="kyverno-admission-controller", serves_webhooks=True
+)
+BACKGROUND = Controller(
+    name="kyverno-background-controller", deployment="kyverno-background-controller"
+)
+
+
 class StandIn:
-    """Keeps one Kyverno process in step with the Deployment."""
+    """Keeps one controller's process in step with its Deployment."""
 
     def __init__(
-        self, processes: Processes, binary: Path, folder: Path, admin_kubeconfig: Path
+        self,
+        processes: Processes,
+        binary: Path,
+        folder: Path,
+        admin_kubeconfig: Path,
+        controller: Controller = ADMISSION,
     ) -> None:
+        self._controller = controller
         self._processes = processes
         self._binary = binary
         self._folder = folder
@@ -44,15 +70,19 @@ class StandIn:
         self._namespace = ""
         self._service_account = ""
         self._arguments: list[str] = []
+        self._webhook = 0
 
     def step(self) -> None:
         """Look once, and start or stop the process if need be."""
         wanted = self._wanted()
         if wanted == self._running:
+            if wanted and self._controller.serves_webhooks:
+                self._make_pods_ready()
             return
         if self._running:
-            self._processes.stop("kyverno")
-            self._remove_webhooks()
+            self._processes.stop(self._controller.name)
+            if self._controller.serves_webhooks:
+                self._remove_webhooks()
             self._running = ""
         if wanted:
             self._start()
@@ -61,7 +91,7 @@ class StandIn:
     def _wanted(self) -> str:
         """The UID of the Deployment that wants a controller; empty when none does."""
         found: Any = client.AppsV1Api(self._api).list_deployment_for_all_namespaces(
-            field_selector=f"metadata.name={DEPLOYMENT}"
+            field_selector=f"metadata.name={self._controller.deployment}"
         )
         for each in found.items:
             if each.spec.replicas and not each.metadata.deletion_timestamp:
@@ -71,6 +101,22 @@ class StandIn:
                 self._arguments = list(pod.containers[0].args)
                 return str(each.metadata.uid)
         return ""
+
+    def _make_pods_ready(self) -> None:
+        """Say of the Deployment's Pods, as a kubelet would, that the controller answers."""
+        if not _serves(self._webhook):
+            return
+        pods = client.CoreV1Api(self._api)
+        found: Any = pods.list_namespaced_pod(
+            self._namespace,
+            label_selector=f"app.kubernetes.io/component={PLAYED_BY_PROCESS}",
+        )
+        for pod in found.items:
+            if pod.spec.node_name and pod.status.phase == "Pending":
+                names = [each.name for each in pod.spec.containers]
+                pods.patch_namespaced_pod_status(
+                    pod.metadata.name, self._namespace, _ready_status(names)
+                )
 
     def _remove_webhooks(self) -> None:
         registrations = client.AdmissionregistrationV1Api(self._api)
@@ -87,7 +133,7 @@ class StandIn:
             ),
         )
         configuration = self._api.configuration
-        own = self._folder / "kyverno.kubeconfig"
+        own = self._folder / f"{self._controller.name}.kubeconfig"
         write_private(
             own,
             kubeconfig(
@@ -96,26 +142,29 @@ class StandIn:
                 token=token.status.token,
             ),
         )
-        webhook = free_port()
+        webhook = self._webhook = free_port()
         here = {
             "kubeconfig": str(own),
-            "serverIP": f"127.0.0.1:{webhook}",
-            "webhookServerHost": "127.0.0.1",
-            "webhookServerPort": str(webhook),
-            "servicePort": str(webhook),
             "metricsPort": str(free_port()),
             "controllerRuntimeMetricsAddress": "0",
-            "tlsKeyAlgorithm": "ECDSA",
-            "admissionReports": "false",
         }
+        if self._controller.serves_webhooks:
+            here |= {
+                "serverIP": f"127.0.0.1:{webhook}",
+                "webhookServerHost": "127.0.0.1",
+                "webhookServerPort": str(webhook),
+                "servicePort": str(webhook),
+                "tlsKeyAlgorithm": "ECDSA",
+                "admissionReports": "false",
+            }
         self._processes.start(
-            "kyverno",
+            self._controller.name,
             [self._binary, *with_flags(self._arguments, here)],
             environment={
                 "KYVERNO_NAMESPACE": namespace,
                 "KYVERNO_SERVICEACCOUNT_NAME": account,
-                "KYVERNO_DEPLOYMENT": DEPLOYMENT,
-                "KYVERNO_POD_NAME": f"{DEPLOYMENT}-0",
+                "KYVERNO_DEPLOYMENT": self._controller.deployment,
+                "KYVERNO_POD_NAME": f"{self._controller.deployment}-0",
                 "KYVERNO_ROLE_NAME": "kyverno:admission-controller",
                 "KYVERNO_SVC": "kyverno-svc",
                 "INIT_CONFIG": "kyverno",
@@ -123,9 +172,51 @@ class StandIn:
                 "TUF_ROOT": str(self._folder / "tuf"),
                 "HOME": str(self._folder),
             },
-            ready=lambda: answers(webhook),
+            ready=lambda: not self._controller.serves_webhooks or _serves(webhook),
             timeout=120,
         )
+
+
+def _serves(port: int) -> bool:
+    """Whether the controller answers its readiness probe."""
+    try:
+        answer = httpx.get(
+            f"https://127.0.0.1:{port}/health/readiness",
+            verify=False,  # noqa: S501 - a kubelet's probe does not verify either
+            trust_env=False,
+            timeout=2,
+        )
+    except httpx.HTTPError:
+        return False
+    return answer.is_success
+
+
+def _ready_status(containers: Iterable[str]) -> dict[str, Any]:
+    """The status of a Pod whose containers all run."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "status": {
+            "phase": "Running",
+            "podIP": "127.0.0.1",
+            "startTime": now,
+            "conditions": [
+                {"type": kind, "status": "True", "lastTransitionTime": now}
+                for kind in ("Initialized", "ContainersReady", "Ready")
+            ],
+            "containerStatuses": [
+                {
+                    "name": name,
+                    "image": "local-process",
+                    "imageID": "",
+                    "ready": True,
+                    "started": True,
+                    "restartCount": 0,
+                    "state": {"running": {"startedAt": now}},
+                }
+                for name in containers
+            ],
+        }
+    }
 
 
 def with_flags(arguments: Iterable[str], flags: Mapping[str, str]) -> list[str]:
@@ -134,19 +225,25 @@ def with_flags(arguments: Iterable[str], flags: Mapping[str, str]) -> list[str]:
     return [*own, *(f"--{name}={value}" for name, value in flags.items())]
 
 
-def main(binary: Path, folder: Path, logs: Path, admin_kubeconfig: Path) -> None:
-    """Run until asked to stop."""
+def main(
+    admission: Path, background: Path, folder: Path, logs: Path, admin_kubeconfig: Path
+) -> None:
+    """Run until asked to stop; `admission` and `background` are the controllers' binaries."""
     stopped = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stopped.set())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Processes(logs) as processes:
-        stand_in = StandIn(processes, binary, folder, admin_kubeconfig)
+        stand_ins = [
+            StandIn(processes, binary, folder, admin_kubeconfig, controller)
+            for controller, binary in ((ADMISSION, admission), (BACKGROUND, background))
+        ]
         while not stopped.wait(_INTERVAL_SECONDS):
-            try:
-                stand_in.step()
-            except (urllib3.exceptions.HTTPError, client.ApiException, ProcessError) as error:
-                logging.warning("will look again: %s", error)
+            for stand_in in stand_ins:
+                try:
+                    stand_in.step()
+                except (urllib3.exceptions.HTTPError, client.ApiException, ProcessError) as error:
+                    logging.warning("will look again: %s", error)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,9 @@ PARTS: Mapping[str, Part] = {
     "kyverno": Part(
         binaries={
             "kyverno": "github.com/kyverno/kyverno/cmd/kyverno",
+            "kyverno-background-controller": (
+                "github.com/kyverno/kyverno/cmd/background-controller"
+            ),
             "kubectl-kyverno": "github.com/kyverno/kyverno/cmd/cli/kubectl-kyverno",
         },
         files={

@@ -116,12 +116,13 @@ def stage(folder: Path, progress: Progress) -> Iterator[Run]:
             upstream = _start_upstream(processes, parts, folder, authority)
         with progress.step("starting Volcengine"):
             run = _start_volcengine(processes, parts, folder, authority, plane, upstream)
-        with progress.step("starting a stand-in for Kyverno's Pod"):
+        with progress.step("starting a stand-in for Kyverno's Pods"):
             processes.start(
                 "kyverno-stand-in",
                 [
                     *(sys.executable, "-m", "rehearsal.kyverno_stand_in"),
-                    *(parts["kyverno"], folder / "kyverno", folder / "logs", plane.kubeconfig),
+                    *(parts["kyverno"], parts["kyverno-background-controller"]),
+                    *(folder / "kyverno", folder / "logs", plane.kubeconfig),
                 ],
                 environment={"PYTHONPATH": str(CHECKOUT)},
             )

@@ -84,7 +84,7 @@ class VolcengineApplier:
         if inputs.get("password"):
             sealed = base64.b64encode(inputs["password"].encode()).decode()
             self._call("cr", "SetUser", {"Registry": name, "Password": sealed})
-        _waits(lambda: self._call("cr", "GetUser", {"Registry": name})["Status"] == "Active")()
+            _waits(lambda: self._call("cr", "GetUser", {"Registry": name})["Status"] == "Active")()
         user = self._call("cr", "GetUser", {"Registry": name})
         domains = self._call("cr", "ListDomains", {"Registry": name})["Items"]
         return Made(
@@ -120,10 +120,13 @@ class VolcengineApplier:
 
     def _vpc_endpoint(self, inputs: Mapping[str, Any]) -> Made:
         registry = inputs["registry"]
-        vpcs = [{"VpcId": each["vpcId"], "SubnetId": each["subnetId"]} for each in inputs["vpcs"]]
-        self._call("cr", "UpdateVpcEndpoint", {"Registry": registry, "Vpcs": vpcs})
+        linked = self._call("cr", "GetVpcEndpoint", {"Registry": registry})["Vpcs"] or []
+        vpcs = {each["VpcId"]: each["SubnetId"] for each in linked}
+        vpcs |= {each["vpcId"]: each["subnetId"] for each in inputs["vpcs"]}
+        wanted = [{"VpcId": vpc, "SubnetId": subnet} for vpc, subnet in vpcs.items()]
+        self._call("cr", "UpdateVpcEndpoint", {"Registry": registry, "Vpcs": wanted})
         _waits(lambda: self._vpcs_enabled(registry))()
-        return Made(id=f"vpcEndpoint:{registry}")
+        return Made(id=f"crVpcEndpoint:{registry}")
 
     def _vpcs_enabled(self, registry: str) -> bool:
         linked = self._call("cr", "GetVpcEndpoint", {"Registry": registry})["Vpcs"]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+
 from components.redirect_policy import ENGINES
 from rehearsal import chart, control_plane, kyverno_stand_in, parts
 from rehearsal.data_plane.certificates import Authority
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, until
-from references import Oracle
+from tests.conformance.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, until
+from tests.conformance.references import Oracle
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +35,7 @@ def processes(folder: Path) -> Iterator[Processes]:
 
 
 @pytest.fixture(scope="session")
-def cluster(
-    folder: Path, found_parts: dict[str, Path], processes: Processes
-) -> Iterator[Cluster]:
+def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) -> Iterator[Cluster]:
     plane = control_plane.start(
         processes, found_parts, folder / "plane", Authority.create(folder / "authority")
     )
@@ -52,7 +47,7 @@ def cluster(
         "the default service account exists",
     )
     yield made
-    api.close()
+    api.close()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")

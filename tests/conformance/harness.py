@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from components.redirect_policy import RedirectValues, render
 from kubernetes import client
+
+from components.redirect_policy import RedirectValues, render
 from rehearsal import control_plane
 from rehearsal.admit import admit
 from rehearsal.processes import Processes
@@ -53,9 +54,8 @@ class Cluster:
         self, pod: Mapping[str, Any], namespace: str = "default", **options: Any
     ) -> dict[str, Any]:
         """The Pod as the API server answers it."""
-        answer = client.CoreV1Api(self.api).create_namespaced_pod(
-            namespace, dict(pod), _preload_content=False, **options
-        )
+        pods: Any = client.CoreV1Api(self.api)
+        answer = pods.create_namespaced_pod(namespace, dict(pod), _preload_content=False, **options)
         found: dict[str, Any] = json.loads(answer.data)
         return found
 

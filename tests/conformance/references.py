@@ -30,12 +30,12 @@ _HOSTS = (
 _NAMES = (
     "nginx", "library", "bitnami", "redis", "a", "ab", "a.b", "a..b", "a_b", "a__b", "a___b", "a-b",
     "a--b", "a---b", "a._b", "a-_b", ".a", "a.", "-a", "a-", "_a", "a_", "__a", "A", "aB", "Nginx",
-    "0", "01", "0.1", "localhost", "docker.io", "a b", " a", "a ", "a\tb", "a\nb", "ä", "日本", "😀",
+    "0", "01", "0.1", "localhost", "docker.io", "a b", " a", "a ", "a\tb", "a\nb", "ä", "日本",
     "a:b", "a@b", "a%b", "a$b", "a{b}", "{{a}}", "{{ request.object.metadata.name }}", "${a}",
     "$(a)", "a'b", 'a"b', "a`b", "a\\b", "a|b", "a,b", "a;b", "a*b", "a?b", "a+b", "a~b", "a#b",
-    "..", ".", "", "%2e", "a\u200bb", "a\u2028b", "ı", "ſ", "K", "library.", "library-", "x" * 127,
-    "x" * 128, "x" * 247, "x" * 248, "x" * 255, "x" * 256, "f" * 64, "F" * 64, "f" * 63, "f" * 65,
-    "0" * 64, "a." * 60 + "a",
+    "..", ".", "", "%2e", "a\u200bb", "a\u2028b", "\u0131", "\u017f", "\u212a", "😀",
+    "library.", "library-", "x" * 127, "x" * 128, "x" * 247, "x" * 248, "x" * 255, "x" * 256,
+    "f" * 64, "F" * 64, "f" * 63, "f" * 65, "0" * 64, "a." * 60 + "a",
 )  # fmt: skip
 _TAGS = (
     "latest", "1", "1.27", "v1.2.3-alpine", "_", "_x", "-x", ".x", "x.", "x-", "A", "X_y.Z-0", "",
@@ -61,8 +61,8 @@ def digests(rng: random.Random) -> Sequence[str]:
 
 
 def generated(count: int, seed: int) -> list[str]:
-    """Distinct references, about half of them Docker Hub's, the others near misses of every kind."""
-    rng = random.Random(seed)
+    """Distinct references, about half of them Docker Hub's, the others near misses."""
+    rng = random.Random(seed)  # noqa: S311 - not for secrets
     made: dict[str, None] = {}
     while len(made) < count:
         made.setdefault(_mutated(rng, _reference(rng)))

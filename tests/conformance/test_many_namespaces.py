@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import DOMAIN, Cluster
+from tests.conformance.harness import DOMAIN, Cluster
 
 
 def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: str) -> None:
@@ -12,7 +12,9 @@ def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: str) -> None
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"generateName": "test-"},
-        "spec": {"containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(given)]},
+        "spec": {
+            "containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(given)]
+        },
     }
     with cluster.policy(engine, namespaces=names):
         found = cluster.create(document)

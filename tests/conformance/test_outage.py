@@ -5,8 +5,15 @@ from __future__ import annotations
 import time
 
 import pytest
-from harness import DOMAIN, WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, until
+
 from rehearsal.admit import admit
+from tests.conformance.harness import (
+    DOMAIN,
+    WEBHOOK_TIMEOUT_SECONDS,
+    Cluster,
+    KyvernoProcess,
+    until,
+)
 
 
 @pytest.mark.parametrize("kyverno_engine", ["ClusterPolicy", "MutatingPolicy"])
@@ -35,9 +42,7 @@ class TestOutage:
             kyverno.stop()
             rest = list(made)
             kyverno.start()
-            until(
-                lambda: cluster.admitted("nginx") == f"{DOMAIN}/library/nginx", "it is back", 60
-            )
+            until(lambda: cluster.admitted("nginx") == f"{DOMAIN}/library/nginx", "it is back", 60)
         assert all(each.admitted == f"{DOMAIN}/library/{each.image}" for each in first)
         assert all(each.error is None for each in rest)
         assert rest[-1].admitted == rest[-1].image

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE, ORIGINALS_ANNOTATION
-from harness import DOMAIN, Cluster, until
+from tests.conformance.harness import DOMAIN, Cluster, until
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 NGINX = f"{DOMAIN}/library/nginx"
@@ -233,10 +234,12 @@ def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> No
     }
     redirected.kubectl("apply", "-f", "-", document=document)
     until(
-        lambda: redirected.kubectl(
-            "get", "serviceaccount", "default", "-n", namespace, check=False
-        ).returncode
-        == 0,
+        lambda: (
+            redirected.kubectl(
+                "get", "serviceaccount", "default", "-n", namespace, check=False
+            ).returncode
+            == 0
+        ),
         "its service account",
     )
     until(lambda: images(redirected.create(pod("nginx"), namespace)) == ["nginx"], "it is left", 10)
@@ -264,11 +267,14 @@ def test_public_images_get_no_login(redirected: Cluster) -> None:
 
 
 def workload(kind: str, name: str) -> dict[str, Any]:
-    template = {
+    template: dict[str, Any] = {
         "metadata": {"labels": {"test": name}},
         "spec": {"containers": [{"name": "c", "image": "nginx:1"}]},
     }
-    once = {"metadata": template["metadata"], "spec": {**template["spec"], "restartPolicy": "Never"}}
+    once = {
+        "metadata": template["metadata"],
+        "spec": {**template["spec"], "restartPolicy": "Never"},
+    }
     spec: dict[str, Any] = {
         "selector": {"matchLabels": {"test": name}},
         "template": template,
@@ -298,7 +304,9 @@ def test_the_pods_of_controllers_are_redirected_and_their_templates_are_not(
             assert images(each) == [f"{NGINX}:1"]
         stored = json.loads(redirected.kubectl("get", kind, name, "-o", "json").stdout)
         spec = stored["spec"]
-        template = spec["jobTemplate"]["spec"]["template"] if kind == "CronJob" else spec["template"]
+        template = (
+            spec["jobTemplate"]["spec"]["template"] if kind == "CronJob" else spec["template"]
+        )
         assert template["spec"]["containers"][0]["image"] == "nginx:1"
     finally:
         redirected.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from harness import DOMAIN, Cluster
-from references import Oracle, generated, wild
+
 from rehearsal.admit import Admission, admit
+from tests.conformance.harness import DOMAIN, Cluster
+from tests.conformance.references import Oracle, generated, wild
 
 GENERATED = 2400
 SEED = 20261124

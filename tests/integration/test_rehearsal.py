@@ -110,7 +110,10 @@ def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
     (manifest,) = render(
         "ClusterPolicy",
         RedirectValues(
-            domain=DOMAIN, namespaces=["bitnami", "library"], private_namespaces=["bitnami"]
+            domain=DOMAIN,
+            namespaces=["bitnami", "library"],
+            private_namespaces=["bitnami"],
+            pull_secret="dockerhub-proxy-login",
         ),
         kyverno_version="1.19",
     )

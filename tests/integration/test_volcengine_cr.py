@@ -81,8 +81,11 @@ def test_a_proxy_cache_is_described_without_its_password(api: RunningEmulator) -
     assert "hub-secret" not in json.dumps(everything)
 
 
-ENTERPRISE = {"Type": "Enterprise"}
-ANONYMOUS = {"Type": "Micro", "ProxyCacheEnabled": True, "ProxyCache": {"Type": "DockerHub"}}
+ANONYMOUS: dict[str, Any] = {
+    "Type": "Micro",
+    "ProxyCacheEnabled": True,
+    "ProxyCache": {"Type": "DockerHub"},
+}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_a_registry_deleted_without_haste_keeps_its_name_and_can_be_started_agai
 @pytest.mark.parametrize("action", ["CreateRegistry", "CreateNamespace"])
 def test_a_call_repeated_with_its_token_is_done_once(api: RunningEmulator, action: str) -> None:
     api.make_registry("other", Type="Micro")
-    call = {
+    call: dict[str, Any] = {
         "CreateRegistry": {"Name": "mirror", "Type": "Micro"},
         "CreateNamespace": {"Registry": "other", "Name": "library"},
     }[action]
@@ -520,7 +523,7 @@ def test_a_dropped_connection_loses_the_call_or_only_its_answer(
 
 def test_a_call_whose_answer_was_lost_can_be_repeated_with_its_token(api: RunningEmulator) -> None:
     api.administer("POST", "faults", {"action": "CreateRegistry", "moment": "after"})
-    call = {"Name": "mirror", "Type": "Micro", "ClientToken": "t-1"}
+    call: dict[str, Any] = {"Name": "mirror", "Type": "Micro", "ClientToken": "t-1"}
     assert api.refusal("CreateRegistry", **call).status == 500
     api.call("CreateRegistry", **call)
     assert api.call("ListRegistries")["TotalCount"] == 1

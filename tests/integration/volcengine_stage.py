@@ -32,7 +32,7 @@ NO_DELAYS = Delays(
     registry_creating=0, registry_deleting=0, user_setting=0, vpc_enabling=0, vpc_disabling=0
 )
 VERSIONS = {"cr": "2022-05-12", "vke": "2022-05-12", "vpc": "2020-04-01"}
-MICRO_PROXY = {
+MICRO_PROXY: dict[str, Any] = {
     "Type": "Micro",
     "ProxyCacheEnabled": True,
     "ProxyCache": {"Type": "DockerHub", "Username": "hub-user", "Password": "hub-secret"},

@@ -11,7 +11,7 @@ from settings import PROJECT
 
 MICRO: dict[str, Any] = {
     "registry": {"name": "hub-dev", "namespaces": [{"name": "library", "access": "Public"}]},
-    "login": {"password": "login-password"},
+    "login": {"password": "Login-password-1"},
     "clusters": [{"name": "dev", "clusterId": "ccdev001"}],
 }
 ENTERPRISE: dict[str, Any] = {
@@ -22,7 +22,7 @@ ENTERPRISE: dict[str, Any] = {
         "tags": {"team": "platform", "env": "prod"},
     },
     "dockerhub": {"username": "someone", "password": "hub-password"},
-    "login": {"password": "login-password"},
+    "login": {"password": "Login-password-1"},
     "clusters": [
         {"name": "apps", "clusterId": "ccapps01"},
         {"name": "data", "clusterId": "ccdata01"},

@@ -81,7 +81,7 @@ def test_the_registry_is_what_the_settings_say(enterprise: Recording) -> None:
             "username": "someone",
             "password": "hub-password",
         },
-        "password": "login-password",
+        "password": "Login-password-1",
         "resourceTags": [{"key": "env", "value": "prod"}, {"key": "team", "value": "platform"}],
         "deleteImmediately": True,
     }
@@ -176,7 +176,7 @@ def test_the_newest_kubeconfig_of_the_wanted_endpoint_is_used_and_is_secret() ->
     assert provider.raw["kubeconfig"] != provider.inputs["kubeconfig"]
 
 
-SECRETS = ("hub-password", "login-password", "kubeconfig-secret")
+SECRETS = ("hub-password", "Login-password-1", "kubeconfig-secret")
 
 
 @pytest.mark.parametrize("document", [MICRO, ENTERPRISE], ids=["micro", "enterprise"])
@@ -217,7 +217,7 @@ def test_the_domain_and_what_follows_from_it_are_not_secret(enterprise: Recordin
 def test_the_login_is_a_secret_output(enterprise: Recording) -> None:
     assert enterprise.outputs["login"].value == {
         "username": "user@1",
-        "password": "login-password",
+        "password": "Login-password-1",
     }
 
 
@@ -286,6 +286,30 @@ def test_the_successor_of_cluster_policy_can_be_chosen() -> None:
     policy = recording.one("kubernetes:policies.kyverno.io/v1:MutatingPolicy")
     assert policy.inputs["metadata"]["annotations"]["pulumi.com/waitFor"].startswith("jsonpath=")
     assert len(recording.of_type(RELEASE)) == 1
+
+
+def test_private_namespaces_bring_a_login_for_redirected_pods(enterprise: Recording) -> None:
+    copying = [each for each in enterprise.of_type(POLICY) if "credentials" in each.name]
+    assert {each.name for each in copying} == {
+        "apps-pull-credentials-policy",
+        "data-pull-credentials-policy",
+    }
+    redirect = next(each for each in enterprise.of_type(POLICY) if each.name.startswith("apps-red"))
+    variables = {
+        each["name"]: each["variable"].get("value")
+        for each in redirect.inputs["spec"]["rules"][0]["context"]
+    }
+    assert variables["pullSecret"] == "dockerhub-proxy-login"
+    assert variables["private"] == " bitnami "
+
+
+def test_where_every_namespace_is_public_there_is_no_login(micro: Recording) -> None:
+    assert [each for each in micro.resources if "credentials" in each.name] == []
+
+
+def test_a_namespace_can_be_made_while_kyverno_is_down(enterprise: Recording) -> None:
+    for each in enterprise.of_type(POLICY):
+        assert each.inputs["spec"]["failurePolicy"] == "Ignore"
 
 
 def test_kyverno_is_highly_available_and_its_values_can_be_laid_over() -> None:

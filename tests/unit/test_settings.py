@@ -296,6 +296,28 @@ BAD = [
         id="look-up-by-another-engine",
     ),
     pytest.param(
+        MICRO,
+        "login.password",
+        "too-simple",
+        "login.password",
+        "a secret (not shown)",
+        "8 to 20 characters",
+        id="simple-login-password",
+    ),
+    pytest.param(
+        changed(
+            changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy"),
+            "clusters.0.kubernetesVersion",
+            "1.36",
+        ),
+        "registry.namespaces.0.access",
+        "Private",
+        "redirect.engine",
+        "'MutatingAdmissionPolicy', with private namespaces: library",
+        "an engine of Kyverno's, which also brings Pods the login they need",
+        id="native-engine-with-private-namespaces",
+    ),
+    pytest.param(
         MICRO, "kyverno.replicas", 2, "kyverno.replicas", "2", "1, or 3 and more", id="two-replicas"
     ),
     pytest.param(
@@ -399,10 +421,10 @@ def test_two_clusters_in_one_vpc_stand_but_not_with_two_subnets() -> None:
 
 def test_an_error_never_shows_a_secret() -> None:
     document = changed(ENTERPRISE, "dockerhub.password", ["hub-password"])
-    document = changed(document, "login.pasword", "login-password")
+    document = changed(document, "login.pasword", "Login-password-1")
     document = changed(document, "clusters.0.kubeconfig", {"a": "kubeconfig-secret"})
     shown = "\n".join(str(problem) for problem in problems(document))
-    for secret in ("hub-password", "login-password", "kubeconfig-secret"):
+    for secret in ("hub-password", "Login-password-1", "kubeconfig-secret"):
         assert secret not in shown
 
 
@@ -438,13 +460,13 @@ def test_a_secret_in_plain_is_refused_with_the_command_that_encrypts_it() -> Non
     assert problem.setting == "login.password"
     assert problem.found == "a secret in plain text (not shown)"
     assert "pulumi config set --secret --path 'vke-dockerhub-proxy:login.password'" in problem.do
-    assert "login-password" not in str(caught.value)
+    assert "Login-password-1" not in str(caught.value)
 
 
 def test_encrypted_secrets_are_read() -> None:
     read = load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub", f"{PROJECT}:login"])
     assert read.login.password is not None
-    assert read.login.password.get_secret_value() == "login-password"
+    assert read.login.password.get_secret_value() == "Login-password-1"
 
 
 def test_a_section_that_is_text_is_refused() -> None:

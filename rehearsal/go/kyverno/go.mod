@@ -3,6 +3,7 @@ module rehearsal/kyverno
 go 1.26.6
 
 tool (
+	github.com/kyverno/kyverno/cmd/background-controller
 	github.com/kyverno/kyverno/cmd/cli/kubectl-kyverno
 	github.com/kyverno/kyverno/cmd/kyverno
 )

@@ -1,0 +1,657 @@
+#!/bin/sh
+# Makes containerd on a Kubernetes node pull Docker Hub images through a proxy registry.
+#
+#   node-mirror.sh run      in a DaemonSet's Pod: bring the node into the wanted state, keep it there
+#   node-mirror.sh ready    in the same container: exit 0 while it is; else print the reason
+#   node-mirror.sh once     on the node: do it once (a node pool's initialisation script)
+#   node-mirror.sh remove   on the node or in the Pod: put back what was there before
+#   node-mirror.sh step     what `run` repeats: `once`, with patience for failing probes
+#
+# README.md beside this file lists the settings, says what each step leaves behind, and why.
+# POSIX sh with the tools of a node: awk, cp, mv, cmp, cksum, base64, curl, containerd, ctr.
+
+set -u
+umask 022
+PATH="${PATH:-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+export PATH
+
+domain=${MIRROR_DOMAIN:-}
+strict=${MIRROR_STRICT:-false}
+host_root=${MIRROR_HOST_ROOT:-/}
+login_dir=${MIRROR_LOGIN_DIR:-}
+ca_file=${MIRROR_CA_FILE:-}
+containerd_config=${MIRROR_CONTAINERD_CONFIG:-/etc/containerd/config.toml}
+certs_dir=${MIRROR_CERTS_DIR:-/etc/containerd/certs.d}
+state=${MIRROR_STATE_DIR:-/etc/containerd/dockerhub-mirror}
+lock=${MIRROR_LOCK:-/run/dockerhub-mirror.lock}
+restart_command=${MIRROR_RESTART:-systemctl restart containerd}
+restart_seconds=${MIRROR_RESTART_SECONDS:-60}
+interval=${MIRROR_INTERVAL:-10}
+probe_seconds=${MIRROR_PROBE_SECONDS:-5}
+failures_to_withdraw=${MIRROR_FAILURES:-3}
+successes_to_restore=${MIRROR_SUCCESSES:-3}
+run_dir=${MIRROR_RUN_DIR:-/run/node-mirror}
+
+marker='# Written by node-mirror.sh; changes are overwritten, `node-mirror.sh remove` takes it away.'
+
+log() {
+  printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" >&2
+}
+
+# Ends a step: the state on standard output, `in-place` or another word with the reason.
+finish() {
+  printf '%s\n' "$*"
+  case $1 in in-place:*) exit 0 ;; *) exit 1 ;; esac
+}
+
+refuse() {
+  finish "refused: $*"
+}
+
+# ---- files ----
+
+# Installs standard input as file $1 with mode $2, whole or not at all.
+install_text() {
+  draft="$(dirname "$1")/.$(basename "$1").node-mirror"
+  (umask 077 && cat >"$draft") && chmod "$2" "$draft" && mv -f "$draft" "$1" && return 0
+  rm -f "$draft"
+  return 1
+}
+
+# Installs file $1 as file $2 with its mode, owner and time, whole or not at all.
+install_copy() {
+  draft="$(dirname "$2")/.$(basename "$2").node-mirror"
+  cp -p "$1" "$draft" && mv -f "$draft" "$2" && return 0
+  rm -f "$draft"
+  return 1
+}
+
+# Makes folder $1, and first notes the folders that were not there.
+make_folder() {
+  missing=
+  folder=$1
+  while [ ! -d "$folder" ]; do
+    missing="$missing$folder
+"
+    folder=$(dirname "$folder")
+  done
+  [ -n "$missing" ] || return 0
+  { printf '%s' "$missing"; cat "$state/made" 2>/dev/null; } | install_text "$state/made" 644 &&
+    mkdir -p "$1"
+}
+
+# Takes the folders named on standard input away that are empty.
+remove_empty_folders() {
+  while IFS= read -r folder; do
+    rmdir "$folder" 2>/dev/null
+  done
+  return 0
+}
+
+is_ours() {
+  [ -f "$1" ] && [ "$(head -n 1 "$1")" = "$marker" ]
+}
+
+# ---- what containerd is and does ----
+
+# Sets version_major and version_minor.
+find_version() {
+  command -v containerd >/dev/null || refuse "there is no containerd on this node"
+  version=$(containerd --version | awk '{ sub(/^v/, "", $3); print $3 }')
+  version_major=${version%%.*}
+  version_minor=${version#*.}
+  version_minor=${version_minor%%.*}
+  case "$version_major$version_minor" in
+    '' | *[!0-9]*) refuse "cannot read the version that containerd says: $version" ;;
+  esac
+  [ "$version_major" -ge 2 ] || [ "$version_minor" -ge 6 ] ||
+    refuse "containerd $version is older than 1.6"
+}
+
+at_least() {
+  [ "$version_major" -gt "$1" ] || { [ "$version_major" -eq "$1" ] && [ "$version_minor" -ge "$2" ]; }
+}
+
+# Prints the config that containerd makes of file $1: every line as `table key value`.
+effective() {
+  if [ -f "$1" ]; then
+    dumped=$(containerd --config "$1" config dump 2>/dev/null) || return 1
+  else
+    dumped=$(containerd config default 2>/dev/null) || return 1
+  fi
+  printf '%s\n' "$dumped" | awk '
+    { gsub(/["'\''\t]/, ""); sub(/^ +/, "") }
+    /^\[/ { gsub(/[][ ]/, ""); table = $0; print table; next }
+    /=/ { key = $1; sub(/^[^=]*= */, ""); print table, key, $0 }
+  '
+}
+
+# Prints the config_path in the output of `effective`, from whichever table this version reads.
+config_path_in() {
+  awk '
+    ($1 == "plugins.io.containerd.grpc.v1.cri.registry" ||
+     $1 == "plugins.io.containerd.cri.v1.images.registry") && $2 == "config_path" { print $3; exit }
+  '
+}
+
+# Refuses a node whose config would not load, or not use hosts.toml, beside a config_path.
+preflight() {
+  conflict=$(printf '%s\n' "$1" | awk '
+    $1 ~ /^plugins\.io\.containerd\.(grpc\.v1\.cri|cri\.v1\.images)\.registry\.mirrors\./ ||
+    $1 ~ /^plugins\.io\.containerd\.(grpc\.v1\.cri|cri\.v1\.images)\.registry\.configs\..*\.tls$/ {
+      sub(/^.*registry\./, "registry.", $1); print $1; exit
+    }')
+  [ -z "$conflict" ] ||
+    refuse "containerd's config has $conflict, which it does not load beside config_path: move it to a hosts.toml and take it out"
+}
+
+# Prints containerd's socket.
+socket_in() {
+  awk '
+    ($1 == "grpc" || $1 ~ /server\.v1\.grpc$/) && $2 == "address" && $3 != "" { print $3; exit }
+  '
+}
+
+# Whether containerd answers with its CRI plugin loaded, within restart_seconds.
+healthy() {
+  socket=$(effective "$containerd_config" | socket_in)
+  tries=0
+  while [ "$tries" -lt "$restart_seconds" ]; do
+    ctr --address "${socket:-/run/containerd/containerd.sock}" --timeout 5s plugins ls 2>/dev/null |
+      awk '$1 == "io.containerd.grpc.v1" && $2 == "cri" && $NF == "ok" { ok = 1 } END { exit !ok }' &&
+      return 0
+    tries=$((tries + 1))
+    sleep 1
+  done
+  return 1
+}
+
+restart_containerd() {
+  log "restarting containerd: $restart_command"
+  SYSTEMD_IGNORE_CHROOT=1 sh -c "$restart_command" >&2 9>&- && healthy
+}
+
+# ---- config.toml ----
+
+# Prints file $1 with config_path set to $2 in the registry table $3.
+with_config_path() {
+  awk -v path="$2" -v wanted="$3" '
+    function name(line) {
+      gsub(/["'\''\t\r ]/, "", line); sub(/\].*$/, "", line); sub(/^\[+/, "", line)
+      return line
+    }
+    function setting() { print "config_path = \"" path "\""; done = 1 }
+    BEGIN { plain = wanted; gsub(/"/, "", plain) }
+    /^[ \t]*\[/ {
+      inside = (name($0) == plain)
+      print
+      if (inside && !done) setting()
+      next
+    }
+    inside && /^[ \t]*config_path[ \t]*=/ { next }
+    { print }
+    END { if (!done) { print ""; print "[" wanted "]"; setting() } }
+  ' "$1"
+}
+
+# Sets config_path to exactly $1 in config.toml and restarts containerd; puts it back on failure.
+set_config_path() {
+  command -v ctr >/dev/null ||
+    refuse "config.toml must be changed and there is no ctr on this node to check containerd with"
+  current=$(cksum 2>/dev/null <"$containerd_config")
+  if [ -f "$state/rejected" ] && [ "$(cat "$state/rejected")" = "$current" ]; then
+    refuse "containerd did not come up healthy with config_path set; config.toml was put back. Delete $state/rejected to try again"
+  fi
+  if [ -f "$state/config.written" ] && cmp -s "$containerd_config" "$state/config.written"; then
+    refuse "config_path is set in $containerd_config and another file it imports overrides it"
+  fi
+  candidate="$containerd_config.node-mirror"
+  if [ -f "$containerd_config" ]; then
+    install_copy "$containerd_config" "$state/config.before" || refuse "cannot write to $state"
+    rm -f "$state/config.absent"
+    file_version=$(awk '/^[ \t]*\[/ { exit } /^[ \t]*version[ \t]*=/ { gsub(/[^0-9]/, ""); print; exit }' "$containerd_config")
+    cp -p "$containerd_config" "$candidate" || refuse "cannot write to $(dirname "$candidate")"
+  else
+    : | install_text "$state/config.absent" 644 || refuse "cannot write to $state"
+    rm -f "$state/config.before"
+    make_folder "$(dirname "$containerd_config")" || refuse "cannot write to $containerd_config"
+    : >"$candidate" || refuse "cannot write to $(dirname "$candidate")"
+    file_version=
+  fi
+  before=$(cat "$containerd_config" 2>/dev/null)
+  first=
+  if [ -z "$file_version" ]; then
+    printf '%s\n' "$before" | grep -q '^[[:space:]]*[^#[:space:]]' &&
+      refuse "$containerd_config is of version 1: migrate it with containerd config migrate"
+    file_version=2
+    at_least 2 0 && file_version=3
+    first="version = $file_version"
+  fi
+  table='plugins."io.containerd.grpc.v1.cri".registry'
+  at_least 2 0 && [ "$file_version" -ge 3 ] && table='plugins."io.containerd.cri.v1.images".registry'
+  {
+    [ -z "$first" ] || printf '%s\n' "$first"
+    if [ -f "$containerd_config" ]; then
+      with_config_path "$containerd_config" "$1" "$table"
+    else
+      with_config_path /dev/null "$1" "$table"
+    fi
+  } >"$candidate" || { rm -f "$candidate"; refuse "cannot write $candidate"; }
+  accepted=$(effective "$candidate" | config_path_in)
+  if [ "$accepted" != "$1" ]; then
+    rm -f "$candidate"
+    refuse "containerd does not accept config_path in $containerd_config: config dump gives '$accepted'"
+  fi
+  install_copy "$candidate" "$state/config.written" || { rm -f "$candidate"; refuse "cannot write to $state"; }
+  : | install_text "$state/restart-pending" 644 || { rm -f "$candidate"; refuse "cannot write to $state"; }
+  log "setting config_path = $1 in $containerd_config"
+  mv -f "$candidate" "$containerd_config" || refuse "cannot write $containerd_config"
+  finish_restart
+}
+
+# Restarts containerd for a config.toml that is in place; puts the one before back if it fails.
+finish_restart() {
+  if restart_containerd; then
+    rm -f "$state/restart-pending" "$state/rejected"
+    return 0
+  fi
+  log "containerd is not healthy with the changed config.toml: putting back the one before"
+  if [ -f "$state/config.before" ]; then
+    cksum <"$state/config.before" | install_text "$state/rejected" 644
+  else
+    : | install_text "$state/rejected" 644
+  fi
+  put_back_config
+  rm -f "$state/restart-pending"
+  restart_containerd || log "containerd is not healthy with its own config.toml either"
+  refuse "containerd did not come up healthy with config_path set; config.toml was put back. Delete $state/rejected to try again"
+}
+
+# Puts config.toml back as it was, if it is still as this script wrote it.
+put_back_config() {
+  [ -f "$state/config.written" ] || return 1
+  if ! cmp -s "$containerd_config" "$state/config.written"; then
+    { [ -f "$state/config.before" ] && cmp -s "$containerd_config" "$state/config.before"; } ||
+      { [ -f "$state/config.absent" ] && [ ! -f "$containerd_config" ]; } ||
+      log "$containerd_config was changed by someone else: it is left as it is"
+    return 1
+  fi
+  log "putting back $containerd_config"
+  if [ -f "$state/config.before" ]; then
+    install_copy "$state/config.before" "$containerd_config"
+  else
+    rm -f "$containerd_config"
+  fi
+}
+
+# ---- hosts.toml ----
+
+# Prints the hosts.toml that is wanted.
+hosts_toml() {
+  printf '%s\n' "$marker"
+  if [ "$strict" = true ]; then
+    printf 'server = "https://%s"\n' "$domain"
+    printf 'capabilities = ["pull", "resolve"]\n'
+    host_settings header
+  else
+    printf 'server = "https://registry-1.docker.io"\n\n'
+    printf '[host."https://%s"]\n' "$domain"
+    printf 'capabilities = ["pull", "resolve"]\n'
+    host_settings "host.\"https://$domain\".header"
+  fi
+}
+
+host_settings() {
+  [ -z "$ca_file" ] || printf 'ca = "%s"\n' "$state/ca.crt"
+  ! at_least 2 1 || printf 'dial_timeout = "%ss"\n' "$probe_seconds"
+  [ -z "$login" ] || printf '\n[%s]\nAuthorization = "Basic %s"\n' "$1" "$login"
+}
+
+write_hosts() {
+  target="$1/docker.io/hosts.toml"
+  [ ! -d "$target" ] || refuse "$target is a directory: every docker.io pull of this node fails"
+  wanted=$(hosts_toml)
+  mode=644
+  [ -z "$login" ] || mode=600
+  if [ -f "$target" ] && [ "$(cat "$target")" = "$wanted" ]; then
+    chmod "$mode" "$target"
+    return 0
+  fi
+  if [ ! -f "$state/original/path" ]; then
+    keep_original "$1" || refuse "cannot write to $state"
+  fi
+  make_folder "$1/docker.io" || refuse "cannot make $1/docker.io"
+  printf '%s\n' "$wanted" | install_text "$target" "$mode" || refuse "cannot write $target"
+  log "$target leads to $domain"
+}
+
+# Keeps the hosts.toml that was there, and where; once, before the first change.
+keep_original() {
+  rm -rf "$state/original.new"
+  (umask 077 && mkdir "$state/original.new") || return 1
+  if [ -f "$1/docker.io/hosts.toml" ] && ! is_ours "$1/docker.io/hosts.toml"; then
+    log "$1/docker.io/hosts.toml is kept in $state/original while the mirror is in place"
+    cp -p "$1/docker.io/hosts.toml" "$state/original.new/hosts.toml" || return 1
+  fi
+  printf '%s\n' "$1" >"$state/original.new/path" && mv "$state/original.new" "$state/original"
+}
+
+# Puts the hosts.toml back that was there, or takes ours away.
+put_back_hosts() {
+  [ -f "$state/original/path" ] || return 0
+  kept_path=$(cat "$state/original/path")
+  target="$kept_path/docker.io/hosts.toml"
+  if is_ours "$target"; then
+    log "$target is put back as it was"
+    if [ -f "$state/original/hosts.toml" ]; then
+      install_copy "$state/original/hosts.toml" "$target" || return 1
+    else
+      rm -f "$target" || return 1
+    fi
+  elif [ -f "$target" ] && ! cmp -s "$target" "$state/original/hosts.toml"; then
+    log "$target was changed by someone else: it is left as it is"
+  elif [ ! -e "$target" ] && [ -f "$state/original/hosts.toml" ]; then
+    install_copy "$state/original/hosts.toml" "$target" || return 1
+  fi
+  rm -f "$kept_path/docker.io/.hosts.toml.node-mirror"
+  remove_empty_folders <"$state/made"
+}
+
+# ---- the proxy ----
+
+# Asks $1 with the curl options on standard input; sets answer to the head, code to the status.
+ask() {
+  answer=$({
+    printf 'url = "%s"\n' "$1"
+    printf 'silent\noutput = "/dev/null"\ndump-header = "-"\nnoproxy = "*"\n'
+    printf 'connect-timeout = %s\nmax-time = %s\n' "$probe_seconds" "$probe_seconds"
+    [ -z "$login" ] || printf 'header = "Authorization: Basic %s"\n' "$login"
+    [ -z "$ca_file" ] || printf 'cacert = "%s"\n' "$probe_ca"
+    [ -z "${2:-}" ] || printf 'resolve = "%s"\n' "$2"
+  } | curl -q -K -)
+  curl_exit=$?
+  code=$(printf '%s\n' "$answer" | awk '/^HTTP\// { code = $2 } END { print code }')
+  return "$curl_exit"
+}
+
+# Whether the proxy answers, with this login if there is one; sets reason.
+probe() {
+  probe_ca=$ca_file
+  ask "https://$domain/v2/"
+  if [ "$curl_exit" -eq 6 ] && [ -n "${MIRROR_ADDRESS:-}" ]; then
+    case $domain in *:*) where=$domain ;; *) where="$domain:443" ;; esac
+    ask "https://$domain/v2/" "$where:$MIRROR_ADDRESS"
+  fi
+  case $curl_exit in
+    0) ;;
+    6) reason="$domain does not resolve" ;;
+    7) reason="$domain refuses connections" ;;
+    28) reason="$domain does not answer within $probe_seconds s" ;;
+    35 | 51 | 58 | 60 | 77 | 83) reason="the certificate of $domain is not trusted (curl $curl_exit)" ;;
+    *) reason="$domain cannot be asked (curl $curl_exit)" ;;
+  esac
+  [ "$curl_exit" -eq 0 ] || return 1
+  case $code in
+    200) return 0 ;;
+    401)
+      [ -n "$login" ] || return 0
+      probe_token && return 0
+      ;;
+    *) reason="$domain answers $code" ;;
+  esac
+  return 1
+}
+
+# Whether a proxy that wants Bearer tokens gives one for this login; sets reason.
+probe_token() {
+  reason="$domain refuses the login"
+  challenge=$(printf '%s\n' "$answer" | tr -d '\r' | awk 'tolower($1) == "www-authenticate:" && tolower($2) == "bearer" { sub(/^[^ ]+ +[^ ]+ +/, ""); print; exit }')
+  [ -n "$challenge" ] || return 1
+  realm=$(printf '%s' "$challenge" | sed -n 's/.*realm="\([^"\\]*\)".*/\1/p')
+  service=$(printf '%s' "$challenge" | sed -n 's/.*service="\([A-Za-z0-9._:-]*\)".*/\1/p')
+  case $realm in https://*) ;; *) return 1 ;; esac
+  ask "$realm?service=$service" || return 1
+  [ "$code" = 200 ] || return 1
+  at_least 2 0 && return 0
+  reason="$domain takes the login for Bearer tokens alone, which containerd $version does not get with it"
+  return 1
+}
+
+# ---- one step ----
+
+make_state() {
+  rm -rf "$state.gone"
+  [ ! -f "$state/made" ] || return 0
+  parent=$(dirname "$state")
+  new_parent=
+  [ -d "$parent" ] || new_parent=$parent
+  mkdir -p "$parent" && (umask 077 && mkdir -p "$state") &&
+    printf '%s' "${new_parent:+$new_parent
+}" | install_text "$state/made" 644
+}
+
+read_login() {
+  login=
+  if [ "$login_dir" = - ]; then
+    IFS= read -r login || login=
+  elif [ -n "$login_dir" ]; then
+    login=$(encoded_login) || refuse "there is no username and password in $login_dir"
+  fi
+}
+
+encoded_login() {
+  [ -r "$login_dir/username" ] && [ -r "$login_dir/password" ] || return 1
+  username=$(cat "$login_dir/username")
+  password=$(cat "$login_dir/password")
+  printf '%s:%s' "$username" "$password" | base64 | tr -d '\n'
+}
+
+count() {
+  number=$(cat "$state/$1" 2>/dev/null)
+  case $number in '' | *[!0-9]*) number=0 ;; esac
+  number=$((number + 1))
+  printf '%s\n' "$number" | install_text "$state/$1" 644
+}
+
+step() {
+  case $domain in
+    '' | *[!A-Za-z0-9.:-]*) refuse "MIRROR_DOMAIN is not a domain: '$domain'" ;;
+  esac
+  command -v curl >/dev/null || refuse "there is no curl on this node to ask the proxy with"
+  make_state || refuse "cannot write to $state"
+  read_login
+  rm -f "$containerd_config.node-mirror"
+  find_version
+  config=$(effective "$containerd_config") || refuse "containerd config dump fails on $containerd_config"
+  preflight "$config"
+  if ! probe; then
+    rm -f "$state/successes"
+    on_failure
+  fi
+  rm -f "$state/failures"
+  if [ -n "$ca_file" ] && ! cmp -s "$ca_file" "$state/ca.crt"; then
+    install_text "$state/ca.crt" 644 <"$ca_file" || refuse "cannot write to $state"
+  fi
+  if [ -f "$state/withdrawn" ] && [ "$1" = patient ]; then
+    count successes
+    [ "$number" -ge "$successes_to_restore" ] ||
+      finish "withdrawn: $domain answers again, $number of $successes_to_restore times"
+  fi
+  place
+  rm -f "$state/withdrawn" "$state/successes"
+  finish "in-place: $domain, containerd $version, $path"
+}
+
+on_failure() {
+  [ -f "$state/original/path" ] || finish "waiting: $reason"
+  [ ! -f "$state/withdrawn" ] || finish "withdrawn: $reason"
+  [ "$strict" != true ] || finish "failing: $reason; strict, so the mirror stays"
+  count failures
+  [ "$number" -ge "$failures_to_withdraw" ] ||
+    finish "failing: $reason, $number of $failures_to_withdraw times"
+  : | install_text "$state/withdrawn" 644
+  put_back_hosts
+  finish "withdrawn: $reason"
+}
+
+# Brings config.toml and hosts.toml into the wanted state; sets path.
+place() {
+  if [ -f "$state/restart-pending" ]; then
+    if cmp -s "$containerd_config" "$state/config.written"; then
+      finish_restart
+    else
+      rm -f "$state/restart-pending"
+    fi
+  fi
+  path=$(printf '%s\n' "$config" | config_path_in)
+  case $path in
+    /*:*) path= ;;
+  esac
+  if [ -z "$path" ]; then
+    path=$certs_dir
+    set_config_path "$path"
+  fi
+  if [ -f "$state/original/path" ] && [ "$(cat "$state/original/path")" != "$path" ]; then
+    put_back_hosts || refuse "cannot put back what was in $(cat "$state/original/path")"
+    rm -rf "$state/original"
+  fi
+  write_hosts "$path"
+}
+
+# Puts everything back as it was found.
+remove() {
+  rm -rf "$state.gone"
+  [ -f "$state/made" ] || finish "in-place: nothing to remove"
+  put_back_hosts || refuse "cannot put back hosts.toml"
+  rm -f "$containerd_config.node-mirror" "$(dirname "$containerd_config")/.$(basename "$containerd_config").node-mirror"
+  if [ -f "$state/config.written" ] && cmp -s "$containerd_config" "$state/config.written"; then
+    : | install_text "$state/removing" 644 || refuse "cannot write to $state"
+  fi
+  put_back_config
+  if [ -f "$state/removing" ]; then
+    restart_containerd || log "containerd is not healthy after config.toml was put back"
+  fi
+  made=$(cat "$state/made")
+  mv "$state" "$state.gone" || refuse "cannot take $state away"
+  rm -rf "$state.gone"
+  printf '%s\n' "$made" | remove_empty_folders
+  finish "in-place: removed"
+}
+
+# Only one step at a time on a node, where flock is there to see to it.
+alone() {
+  if command -v flock >/dev/null; then
+    exec 9>"$lock"
+    flock -w 120 9 || refuse "another step has been running for 120 s"
+  fi
+}
+
+# ---- the Pod ----
+
+# Runs this script with arguments on the node, the login on standard input.
+on_node() {
+  copy="$host_root$state/node-mirror.sh"
+  (umask 077 && mkdir -p "$host_root$state" && cat "$0" >"$copy.new") && mv -f "$copy.new" "$copy" ||
+    { echo "refused: cannot write to $state on the node"; return 1; }
+  ca_on_node=
+  if [ -n "$ca_file" ]; then
+    ca_on_node="$state/ca.given"
+    cat "$ca_file" >"$host_root$state/ca.given.new" && mv -f "$host_root$state/ca.given.new" "$host_root$ca_on_node"
+  fi
+  from=
+  given=
+  if [ -n "$login_dir" ]; then
+    from=-
+    given=$(encoded_login) ||
+      { echo "refused: there is no username and password in $login_dir"; return 1; }
+  fi
+  printf '%s\n' "$given" |
+    MIRROR_LOGIN_DIR=$from MIRROR_CA_FILE=$ca_on_node MIRROR_HOST_ROOT=/ MIRROR_ADDRESS=${address:-} \
+      chroot "$host_root" /bin/sh "$state/node-mirror.sh" "$1"
+}
+
+# The address of the proxy as the Pod's own resolver gives it, for a node whose resolver is not
+# reachable from a Pod.
+address_of_domain() {
+  nslookup "${domain%%:*}" 2>/dev/null |
+    awk '/^Name:/ { found = 1 } found && /^Address/ { sub(/^Address[^:]*: */, ""); print $1; exit }'
+}
+
+say_status() {
+  [ "$1" = "${said:-}" ] || log "$1"
+  said=$1
+  printf '%s %s\n' "$(date +%s)" "$1" >"$run_dir/status.new" && mv -f "$run_dir/status.new" "$run_dir/status"
+}
+
+run() {
+  mkdir -p "$run_dir"
+  trap 'leave' TERM INT
+  while :; do
+    say_status "$(on_node step)"
+    case $said in *"does not resolve") address=$(address_of_domain) ;; esac
+    sleep "$interval" &
+    wait $!
+  done
+}
+
+# When the Pod ends: puts the node back if its DaemonSet is gone or going, else leaves it alone.
+leave() {
+  trap '' TERM INT
+  if daemon_set_is_going; then
+    log "the DaemonSet is being deleted: $(on_node remove)"
+  else
+    log "the Pod ends and its DaemonSet stays: the node is left as it is"
+  fi
+  exit 0
+}
+
+daemon_set_is_going() {
+  account=${MIRROR_SERVICE_ACCOUNT:-/var/run/secrets/kubernetes.io/serviceaccount}
+  [ -n "${MIRROR_DAEMON_SET:-}" ] && [ -r "$account/token" ] || return 1
+  cat "$account/ca.crt" >"$host_root$state/cluster-ca.crt" || return 1
+  api=${MIRROR_API_SERVER:-https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT}
+  found=$({
+    printf 'url = "%s/apis/apps/v1/namespaces/%s/daemonsets/%s"\n' "$api" "$(cat "$account/namespace")" "$MIRROR_DAEMON_SET"
+    printf 'header = "Authorization: Bearer %s"\n' "$(cat "$account/token")"
+    printf 'header = "Accept: application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json"\n'
+    printf 'cacert = "%s"\n' "$state/cluster-ca.crt"
+    printf 'silent\nnoproxy = "*"\nmax-time = 10\nwrite-out = "\\n%%{http_code}"\n'
+  } | chroot "$host_root" curl -q -K -) || return 1
+  case ${found##*
+} in
+    404) return 0 ;;
+    200) printf '%s' "$found" | grep -q '"deletionTimestamp"' ;;
+    *) return 1 ;;
+  esac
+}
+
+ready() {
+  read -r at status <"$run_dir/status" || { echo "no step has ended yet"; exit 1; }
+  [ $(($(date +%s) - at)) -le $((interval * 6 + probe_seconds * 4 + restart_seconds)) ] ||
+    { echo "no step has ended since $at"; exit 1; }
+  case $status in
+    in-place:*) exit 0 ;;
+    *) printf '%s\n' "$status"; exit 1 ;;
+  esac
+}
+
+case ${1:-} in
+  run) run ;;
+  ready) ready ;;
+  once | step | remove)
+    if [ "$host_root" != / ]; then
+      on_node "$1"
+      exit
+    fi
+    alone
+    case $1 in
+      once) step eager ;;
+      step) step patient ;;
+      remove) remove ;;
+    esac
+    ;;
+  *)
+    echo "usage: node-mirror.sh run | ready | once | step | remove" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,70 @@
+"""The node's own folder in every cgroup hierarchy of the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_MOUNT = Path("/sys/fs/cgroup")
+_CPUSET = ("cpuset.cpus", "cpuset.mems")
+_EMPTY_SECONDS = 10.0
+
+
+class CgroupError(Exception):
+    """A cgroup cannot be removed; the message names it."""
+
+
+def is_version_1() -> bool:
+    """Whether this machine has cgroup v1 hierarchies."""
+    return not (_MOUNT / "cgroup.controllers").exists()
+
+
+def create(name: str) -> None:
+    """Make a cgroup in the root of every hierarchy.
+
+    A new cpuset has no CPUs and takes no process, so it gets those of the root.
+    """
+    for hierarchy in _hierarchies():
+        folder = hierarchy / name
+        folder.mkdir(exist_ok=True)
+        for setting in _CPUSET:
+            given = hierarchy / setting
+            if is_version_1() and given.exists():
+                (folder / setting).write_text(given.read_text())
+
+
+def remove(name: str) -> None:
+    """Remove a cgroup with all below it from every hierarchy; one not there is no error.
+
+    Processes that are being killed leave their cgroup a moment later: it waits for that.
+    Raises CgroupError when one is still in use after 10 s.
+    """
+    deadline = time.monotonic() + _EMPTY_SECONDS
+    for hierarchy in _hierarchies():
+        while (hierarchy / name).exists():
+            try:
+                for folder in _bottom_up(hierarchy / name):
+                    folder.rmdir()
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise CgroupError(f"{hierarchy / name} cannot be removed: {error}") from error
+                time.sleep(0.05)
+
+
+def found(name: str) -> list[Path]:
+    """The folders of this cgroup that exist."""
+    return [each / name for each in _hierarchies() if (each / name).exists()]
+
+
+def _hierarchies() -> list[Path]:
+    if not is_version_1():
+        return [_MOUNT]
+    return [each for each in sorted(_MOUNT.iterdir()) if (each / "cgroup.procs").exists()]
+
+
+def _bottom_up(folder: Path) -> Iterator[Path]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _bottom_up(each)
+    yield folder

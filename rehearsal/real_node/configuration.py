@@ -1,0 +1,150 @@
+"""The files of a real node: containerd, CNI and the kubelet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rehearsal.control_plane import ControlPlane, kubeconfig, write_private
+from rehearsal.real_node.network import Network
+
+PAUSE = "registry-1.docker.io/rehearsal/pause:1"
+"""The sandbox image. By this name of Docker Hub, not `docker.io`, no mirror is asked for it."""
+CONTAINERD_SOCKET = "unix:///run/containerd/containerd.sock"
+
+
+class Containerd(StrEnum):
+    """A version of containerd that a node can have."""
+
+    V1_6 = "1.6"
+    """Debian's."""
+    V2_4 = "2.4"
+    """Built from its Go module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """What runs on the node."""
+
+    kubelet: Path
+    containerd: Path
+    """Its shim and ctr are in the same folder."""
+    runc: Path
+    cni: Path
+    """The folder of CNI plugins."""
+
+
+def write(
+    etc: Path,
+    *,
+    programs: Programs,
+    version: Containerd,
+    network: Network,
+    plane: ControlPlane,
+    cgroup: str,
+) -> None:
+    """Write all files that are laid over the node's /etc."""
+    texts = {
+        "hosts": f"127.0.0.1 localhost\n{network.node} real-node\n",
+        "resolv.conf": f"nameserver {network.host}\n",
+        "containerd/config.toml": _containerd(version, programs),
+        "cni/net.d/10-rehearsal.conflist": _cni(network),
+        "kubernetes/kubelet.yaml": _kubelet(network, plane, cgroup),
+        "kubernetes/kubelet.kubeconfig": kubeconfig(
+            url=plane.url, authority=plane.authority, token=plane.node_token
+        ),
+        "kubernetes/kubelet-client.crt": plane.kubelet_client.read_text(),
+    }
+    for name, text in texts.items():
+        path = etc / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(path, text)
+
+
+_CONTAINERD_1 = """\
+version = 2
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{cni}"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      BinaryName = "{runc}"
+"""
+
+# A process without CAP_SYS_RESOURCE may not lower OOM scores, and then no sandbox starts unless
+# they are restricted.
+_CONTAINERD_2 = """\
+version = 3
+
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
+
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "/etc/containerd/certs.d"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{cni}"]
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      BinaryName = "{runc}"
+"""
+
+
+def _containerd(version: Containerd, programs: Programs) -> str:
+    text = _CONTAINERD_1 if version is Containerd.V1_6 else _CONTAINERD_2
+    return text.format(pause=PAUSE, cni=programs.cni, runc=programs.runc)
+
+
+def _cni(network: Network) -> str:
+    ranges = [[{"subnet": str(network.pods)}]]
+    plugin: Mapping[str, Any] = {
+        "type": "ptp",
+        "ipMasq": False,
+        "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
+    }
+    return json.dumps({"cniVersion": "0.4.0", "name": "rehearsal", "plugins": [plugin]}, indent=1)
+
+
+def _kubelet(network: Network, plane: ControlPlane, cgroup: str) -> str:
+    document = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": network.node,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": "/etc/kubernetes/kubelet-client.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{cgroup}",
+        "clusterDNS": [network.host],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": CONTAINERD_SOCKET,
+        "evictionHard": {
+            signal: "0%" for signal in ("memory.available", "nodefs.available", "imagefs.available")
+        },
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "makeIPTablesUtilChains": False,
+        "registerNode": True,
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+    }
+    return yaml.safe_dump(document)

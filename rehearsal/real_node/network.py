@@ -1,0 +1,128 @@
+"""The network between the machine and a real node: one veth pair with a private range of its own.
+
+    .1               the machine's end: API server and name server
+    .2               the node
+    .3               the registry that plays Docker Hub
+    .64 to .127      proxy registries, an address each
+    .128 to .255     Pods
+
+The node answers ARP for its Pods, so that the machine reaches them without a route, and there is
+no way on from the machine's end: what is not served on these addresses cannot be reached.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import secrets
+import subprocess
+from dataclasses import dataclass
+
+_SUPERNET = ipaddress.IPv4Network("192.168.0.0/16")
+
+
+class NetworkError(Exception):
+    """The network cannot be made; the message says what failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A veth pair and the addresses on it. It exists from create() until remove()."""
+
+    name: str
+    """Of the machine's end of the pair; the node's end is called `<name>n` until it is moved."""
+    subnet: ipaddress.IPv4Network
+    """A /24 that nothing on the machine used."""
+
+    @property
+    def host(self) -> str:
+        """The machine's address: for the API server and the name server."""
+        return str(self.subnet[1])
+
+    @property
+    def node(self) -> str:
+        """The node's address."""
+        return str(self.subnet[2])
+
+    @property
+    def upstream(self) -> str:
+        """An address of the machine for the registry that plays Docker Hub."""
+        return str(self.subnet[3])
+
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """Addresses of the machine for proxy registries."""
+        return tuple(map(str, _quarter(self.subnet, 1)))
+
+    @property
+    def pods(self) -> ipaddress.IPv4Network:
+        """The range of the node's Pods."""
+        return tuple(self.subnet.subnets(prefixlen_diff=1))[1]
+
+    @property
+    def peer(self) -> str:
+        """The name of the node's end before the node has taken it."""
+        return f"{self.name}n"
+
+    @classmethod
+    def create(cls) -> Network:
+        """Make the pair, with all addresses of the machine's end.
+
+        Raises NetworkError.
+        """
+        network = cls(name=f"vke{secrets.token_hex(4)}", subnet=_free_subnet(_used()))
+        _ip(f"link add {network.name} type veth peer name {network.peer}")
+        try:
+            _ip(f"addr add {network.host}/24 dev {network.name}")
+            _ip(f"addr add {network.upstream}/32 dev {network.name}")
+            _ip(f"link set {network.name} up")
+            # Addresses that are local without being listed one by one; gone with the device.
+            _ip(f"route add local {_quarter(network.subnet, 1)} dev {network.name}")
+        except NetworkError:
+            network.remove()
+            raise
+        return network
+
+    def give(self, pid: int) -> None:
+        """Move the node's end into the network namespace of a process, as `eth0`.
+
+        Raises NetworkError.
+        """
+        _ip(f"link set {self.peer} netns {pid} name eth0")
+
+    def remove(self) -> None:
+        """Remove the pair, and with it its addresses and routes; a pair not there is no error."""
+        subprocess.run(["ip", "link", "del", self.name], capture_output=True, check=False)
+
+
+def _quarter(subnet: ipaddress.IPv4Network, index: int) -> ipaddress.IPv4Network:
+    return tuple(subnet.subnets(prefixlen_diff=2))[index]
+
+
+def _free_subnet(used: list[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
+    """A random /24 of 192.168.0.0/16 that overlaps none of `used`. Raises NetworkError."""
+    free = [
+        subnet
+        for subnet in _SUPERNET.subnets(new_prefix=24)
+        if not any(subnet.overlaps(each) for each in used)
+    ]
+    if not free:
+        raise NetworkError(f"no /24 of {_SUPERNET} is free on this machine")
+    return secrets.choice(free)
+
+
+def _used() -> list[ipaddress.IPv4Network]:
+    """The destinations of all IPv4 routes but the default one."""
+    routes = json.loads(_ip("-json -4 route show table all"))
+    return [
+        ipaddress.IPv4Network(each["dst"], strict=False)
+        for each in routes
+        if each["dst"] != "default"
+    ]
+
+
+def _ip(words: str) -> str:
+    done = subprocess.run(["ip", *words.split()], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NetworkError(f"`ip {words}`: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,83 @@
+"""Programs of a node that Debian builds: fetched into the per-user cache, never installed.
+
+runc needs a C compiler to be built and so is no Go module among the parts.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rehearsal.locations import cache
+from rehearsal.progress import Progress
+
+RUNC: Mapping[str, str] = {"runc": "usr/sbin/runc"}
+"""The package's programs and folders: name here, and path in the package."""
+CNI: Mapping[str, str] = {"cni": "usr/lib/cni"}
+CONTAINERD: Mapping[str, str] = {
+    "containerd": "usr/bin/containerd",
+    "containerd-shim-runc-v2": "usr/bin/containerd-shim-runc-v2",
+    "ctr": "usr/bin/ctr",
+}
+PACKAGES: Mapping[str, Mapping[str, str]] = {
+    "runc": RUNC,
+    "containernetworking-plugins": CNI,
+    "containerd": CONTAINERD,
+}
+TOOLS = ("apt-get", "dpkg-deb")
+"""What fetching a package needs."""
+
+_URI = re.compile(r"'[^']+' (?P<file>\S+) \d+ SHA256:(?P<digest>[0-9a-f]{64})")
+
+
+class PackageError(Exception):
+    """A package cannot be had; the message says how to put it right."""
+
+
+def obtain(names: Iterable[str], progress: Progress) -> dict[str, Path]:
+    """The path of every program and folder of the packages named, in the version apt offers.
+
+    apt checks each package against the signed list of its archive.
+    Raises PackageError.
+    """
+    found: dict[str, Path] = {}
+    for name in names:
+        offered = _apt_get("download", "--print-uris", name)
+        match = _URI.search(offered)
+        if match is None:
+            raise PackageError(f"apt offers no package {name}; run `apt-get update`")
+        stem = match["file"].removesuffix(".deb")
+        folder = cache() / "parts" / f"debian-{stem}-{match['digest'][:16]}"
+        if not folder.is_dir():
+            with progress.step(f"fetching Debian's {name}"):
+                _fetch(name, folder)
+        found |= {entry: folder / inner for entry, inner in PACKAGES[name].items()}
+    return found
+
+
+def _fetch(name: str, folder: Path) -> None:
+    """Unpack a package into `folder`, all of it or nothing."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _apt_get("download", name, folder=partial)
+    (package,) = partial.glob("*.deb")
+    _run(["dpkg-deb", "--extract", str(package), str(partial)])
+    package.unlink()
+    partial.rename(folder)
+
+
+def _apt_get(*words: str, folder: Path | None = None) -> str:
+    return _run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", *words], folder)
+
+
+def _run(command: list[str], folder: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PackageError(
+            f"`{' '.join(command)}` failed: {done.stderr.strip()}; try `apt-get update`"
+        )
+    return done.stdout

@@ -1,0 +1,87 @@
+"""The Kyverno policies are valid in the schemas of every Kyverno version they are for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from components.redirect_policy import FOLDER, RedirectValues, render
+
+VERSIONS = ("1.11.5", "1.13.6", "1.14.4", "1.15.2", "1.17.0", "1.18.2", "1.19.1")
+"""One of each minor version whose Go module can be had; 1.12 and 1.16 cannot."""
+
+VALUES = RedirectValues(
+    domain="a.example",
+    namespaces=["library", "bitnami"],
+    private_namespaces=["bitnami"],
+    pull_secret="proxy-login",
+)
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def kyverno(request: pytest.FixtureRequest) -> tuple[str, Path]:
+    """A Kyverno version and its source, from the Go module proxy."""
+    version: str = request.param
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", f"github.com/kyverno/kyverno@v{version}"],
+        cwd=FOLDER, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return version, Path(json.loads(done.stdout)["Dir"])
+
+
+def problems(source: Path, document: dict[str, Any]) -> list[str]:
+    """What the CRD says against a manifest, unknown fields included."""
+    group, version = document["apiVersion"].split("/")
+    plural = {"ClusterPolicy": "clusterpolicies", "MutatingPolicy": "mutatingpolicies"}
+    (file,) = (source / "config" / "crds").rglob(f"{group}_{plural[document['kind']]}.yaml")
+    crd = yaml.safe_load(file.read_text(encoding="utf-8"))
+    served = {each["name"]: each for each in crd["spec"]["versions"]}
+    schema = strict(served[version]["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {}
+    validator = jsonschema.Draft7Validator(schema)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+def strict(schema: Any) -> Any:
+    """The schema with unknown fields refused, as by `kubectl apply --validate=strict`."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: strict(value) for key, value in schema.items()}
+    if isinstance(made.get("properties"), dict) and made.get("type") == "object":
+        made.setdefault(
+            "additionalProperties", bool(made.get("x-kubernetes-preserve-unknown-fields"))
+        )
+    if made.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+    return made
+
+
+@pytest.mark.parametrize("file", ["cluster-policy.yaml", "cluster-policy-lookup.yaml"])
+def test_the_cluster_policies_are_valid_as_they_stand(kyverno: tuple[str, Path], file: str) -> None:
+    _, source = kyverno
+    assert problems(source, yaml.safe_load((FOLDER / file).read_text(encoding="utf-8"))) == []
+
+
+def test_what_is_rendered_is_valid(kyverno: tuple[str, Path]) -> None:
+    version, source = kyverno
+    engines = ["ClusterPolicy"]
+    if int(version.split(".")[1]) >= 17:
+        engines.append("MutatingPolicy")
+    for engine in engines:
+        for document in render(engine, VALUES, kubernetes_version="1.32", kyverno_version=version):
+            assert problems(source, document) == []
+
+
+def test_an_unknown_field_is_a_problem(kyverno: tuple[str, Path]) -> None:
+    version, source = kyverno
+    (policy,) = render("ClusterPolicy", VALUES, kyverno_version=version)
+    policy["spec"]["rules"][0]["mutat"] = {}
+    assert any("mutat" in each for each in problems(source, policy))
