@@ -521,7 +521,10 @@ place() {
 # Puts everything back as it was found.
 remove() {
   rm -rf "$state.gone"
-  [ -f "$state/made" ] || finish "in-place: nothing to remove"
+  if [ ! -f "$state/made" ]; then
+    rm -rf "$state"
+    finish "in-place: nothing to remove"
+  fi
   put_back_hosts || refuse "cannot put back hosts.toml"
   rm -f "$containerd_config.node-mirror" "$(dirname "$containerd_config")/.$(basename "$containerd_config").node-mirror"
   if [ -f "$state/config.written" ] && cmp -s "$containerd_config" "$state/config.written"; then

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client
 from kubernetes import config as kubernetes_config
 
-from rehearsal.data_plane.certificates import Authority
+from rehearsal.data_plane.certificates import Authority, self_signed_client
 from rehearsal.processes import Processes, free_port
 
 PARTS = ("etcd", "kubernetes", "kwok")
@@ -27,6 +27,9 @@ PARTS = ("etcd", "kubernetes", "kwok")
 PLAYED_BY_PROCESS = "admission-controller"
 """The `app.kubernetes.io/component` of Pods that a local process plays: kwok leaves their readiness
 to that process."""
+
+REAL_NODE = "real-node"
+"""The name of the one node that is no kwok node, where there is one."""
 
 _SERVICE_ADDRESS = "10.96.0.1"
 _NOT_PLAYED = {
@@ -43,11 +46,15 @@ class ControlPlane:
     kubeconfig: Path
     """A cluster administrator's kubeconfig, mode 0600."""
     url: str
-    """The API server's address on loopback."""
+    """The API server's address."""
     token: str
     """The administrator's bearer token."""
     authority: Path
     """The certificate authority to trust, PEM."""
+    node_token: str
+    """The bearer token of the node `REAL_NODE`, with a kubelet's rights and no others."""
+    kubelet_client: Path
+    """The certificate by which the API server shows itself to kubelets, PEM; signed by itself."""
 
 
 def start(
@@ -57,12 +64,12 @@ def start(
     authority: Authority,
     *,
     node_selector: str = "",
-    addresses: tuple[str, ...] = (),
+    address: str = "127.0.0.1",
 ) -> ControlPlane:
     """Start etcd, the API server, the controller manager, the scheduler and kwok.
 
-    `node_selector` leaves nodes without that label to a real kubelet; `addresses` are further
-    IP addresses the API server's certificate is for.
+    `node_selector` leaves nodes without that label to a real kubelet; `address` is the
+    IP address the API server serves on.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     client_port, peer_port = free_port(), free_port()
@@ -81,7 +88,7 @@ def start(
         ],
         ready=lambda: _healthy(f"{etcd}/health"),
     )
-    plane = _start_api_server(processes, parts, folder, authority, etcd, *addresses)
+    plane = _start_api_server(processes, parts, folder, authority, etcd, address)
     _start_controllers(processes, parts, folder, plane)
     _start_kwok(processes, parts, folder, plane, node_selector)
     return plane
@@ -93,19 +100,28 @@ def _start_api_server(
     folder: Path,
     authority: Authority,
     etcd: str,
-    *addresses: str,
+    address: str,
 ) -> ControlPlane:
     port = free_port()
-    names = ["127.0.0.1", "localhost", _SERVICE_ADDRESS, "kubernetes.default.svc", *addresses]
+    names = ["127.0.0.1", "localhost", _SERVICE_ADDRESS, "kubernetes.default.svc", address]
     serving = authority.issue(names, folder / "api-server")
     _write_service_account_key(folder / "service-account.key")
-    token = secrets.token_urlsafe(32)
-    write_private(folder / "tokens.csv", f'{token},rehearsal-admin,1,"system:masters"\n')
+    token, node_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    write_private(
+        folder / "tokens.csv",
+        f'{token},rehearsal-admin,1,"system:masters"\n'
+        f'{node_token},system:node:{REAL_NODE},2,"system:nodes"\n',
+    )
+    kubelet_client = self_signed_client(
+        "kube-apiserver-kubelet-client", "system:masters", folder / "kubelet-client"
+    )
     plane = ControlPlane(
         kubeconfig=folder / "kubeconfig",
-        url=f"https://127.0.0.1:{port}",
+        url=f"https://{address}:{port}",
         token=token,
         authority=authority.certificate,
+        node_token=node_token,
+        kubelet_client=kubelet_client.certificate,
     )
     write_private(
         plane.kubeconfig, kubeconfig(url=plane.url, authority=plane.authority, token=token)
@@ -115,8 +131,8 @@ def _start_api_server(
         [
             parts["kube-apiserver"],
             f"--etcd-servers={etcd}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={address}",
+            f"--advertise-address={address}",
             "--endpoint-reconciler-type=none",
             f"--secure-port={port}",
             f"--tls-cert-file={serving.certificate}",
@@ -129,6 +145,8 @@ def _start_api_server(
             f"--service-account-key-file={folder / 'service-account.key'}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-client-certificate={kubelet_client.certificate}",
+            f"--kubelet-client-key={kubelet_client.key}",
             "--allow-privileged=true",
             "--profiling=false",
         ],

@@ -81,6 +81,12 @@ PARTS: Mapping[str, Part] = {
     "registry": Part(binaries={"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
     "crane": Part(binaries={"crane": "github.com/google/go-containerregistry/cmd/crane"}),
     "nginx": Part(binaries={"nginx": "."}),
+    "containerd": Part(
+        binaries={
+            name: f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        }
+    ),
     "helm": Part(
         binaries={"helm": "helm.sh/helm/v4/cmd/helm"},
         version=r"\"v4\.3\.1\b",

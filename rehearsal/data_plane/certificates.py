@@ -111,6 +111,39 @@ class Authority:
         return issued
 
 
+def self_signed_client(name: str, organization: str, folder: Path) -> ServerCertificate:
+    """Make a client certificate that is its own authority, for a server told to trust it alone.
+
+    Kubernetes reads `name` as the user and `organization` as the group. The files are
+    `<name>.crt` and `<name>.key` in `folder` (made if missing).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+        ]
+    )
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    made = ServerCertificate(certificate=folder / f"{name}.crt", key=folder / f"{name}.key")
+    _write_key(made.key, key)
+    made.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return made
+
+
 def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
     general: list[x509.GeneralName] = []
     for name in names:

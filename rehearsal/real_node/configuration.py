@@ -17,6 +17,7 @@ from rehearsal.real_node.network import Network
 PAUSE = "registry-1.docker.io/rehearsal/pause:1"
 """The sandbox image. By this name of Docker Hub, not `docker.io`, no mirror is asked for it."""
 CONTAINERD_SOCKET = "unix:///run/containerd/containerd.sock"
+_EVICTION_SIGNALS = ("memory.available", "nodefs.available", "imagefs.available")
 
 
 class Containerd(StrEnum):
@@ -55,7 +56,7 @@ def write(
         "resolv.conf": f"nameserver {network.host}\n",
         "containerd/config.toml": _containerd(version, programs),
         "cni/net.d/10-rehearsal.conflist": _cni(network),
-        "kubernetes/kubelet.yaml": _kubelet(network, plane, cgroup),
+        "kubernetes/kubelet.yaml": _kubelet(network, cgroup),
         "kubernetes/kubelet.kubeconfig": kubeconfig(
             url=plane.url, authority=plane.authority, token=plane.node_token
         ),
@@ -120,7 +121,7 @@ def _cni(network: Network) -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": "rehearsal", "plugins": [plugin]}, indent=1)
 
 
-def _kubelet(network: Network, plane: ControlPlane, cgroup: str) -> str:
+def _kubelet(network: Network, cgroup: str) -> str:
     document = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -136,9 +137,7 @@ def _kubelet(network: Network, plane: ControlPlane, cgroup: str) -> str:
         "clusterDNS": [network.host],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": CONTAINERD_SOCKET,
-        "evictionHard": {
-            signal: "0%" for signal in ("memory.available", "nodefs.available", "imagefs.available")
-        },
+        "evictionHard": dict.fromkeys(_EVICTION_SIGNALS, "0%"),
         "failCgroupV1": False,
         "failSwapOn": False,
         "imageGCHighThresholdPercent": 100,

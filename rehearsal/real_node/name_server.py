@@ -33,7 +33,9 @@ def answer(query: dns.message.Message, table: Mapping[str, str]) -> dns.message.
     if address is None:
         response.set_rcode(dns.rcode.NXDOMAIN)
     elif question.rdtype == dns.rdatatype.A:
-        response.answer.append(dns.rrset.from_text(question.name, _TIME_TO_LIVE, "IN", "A", address))
+        response.answer.append(
+            dns.rrset.from_text(question.name, _TIME_TO_LIVE, "IN", "A", address)
+        )
     return response
 
 

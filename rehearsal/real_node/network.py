@@ -17,7 +17,9 @@ import json
 import secrets
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
+_RECORD = "network.json"
 _SUPERNET = ipaddress.IPv4Network("192.168.0.0/16")
 
 
@@ -65,12 +67,14 @@ class Network:
         return f"{self.name}n"
 
     @classmethod
-    def create(cls) -> Network:
+    def create(cls, folder: Path) -> Network:
         """Make the pair, with all addresses of the machine's end.
 
-        Raises NetworkError.
+        `folder` remembers it for load(). Raises NetworkError.
         """
         network = cls(name=f"vke{secrets.token_hex(4)}", subnet=_free_subnet(_used()))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / _RECORD).write_text(json.dumps([network.name, str(network.subnet)]))
         _ip(f"link add {network.name} type veth peer name {network.peer}")
         try:
             _ip(f"addr add {network.host}/24 dev {network.name}")
@@ -82,6 +86,15 @@ class Network:
             network.remove()
             raise
         return network
+
+    @classmethod
+    def load(cls, folder: Path) -> Network | None:
+        """The network that was created for this folder, None if none was."""
+        try:
+            name, subnet = json.loads((folder / _RECORD).read_text())
+        except FileNotFoundError:
+            return None
+        return cls(name=name, subnet=ipaddress.IPv4Network(subnet))
 
     def give(self, pid: int) -> None:
         """Move the node's end into the network namespace of a process, as `eth0`.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +16,12 @@ from typing import Any, Self
 
 import psutil
 from kubernetes import client
-from kubernetes.client.rest import ApiException
+from kubernetes.client.exceptions import ApiException
 
 from rehearsal.control_plane import ControlPlane, client_of, write_private
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
-from rehearsal.processes import Processes
+from rehearsal.processes import ProcessError, Processes
 from rehearsal.progress import Progress
 from rehearsal.real_node import cgroups, configuration, packages
 from rehearsal.real_node.configuration import Containerd, Programs
@@ -35,6 +37,7 @@ PARTS = ("kubernetes",)
 
 _TOOLS = ("unshare", "mount", "ip")
 _READY_SECONDS = 90.0
+_FORK_SECONDS = 10.0
 
 
 def supported() -> str | None:
@@ -62,15 +65,17 @@ class RealNode:
     cgroup: str
     """Its cgroup, in the root of every hierarchy."""
     network: Network
-    _processes: Processes
+    processes: Processes
 
     def stop(self) -> None:
-        """End all its processes and remove its cgroup; its network stays, for others use it.
+        """End all its processes and remove its cgroup.
 
+        The machine's end of its network may go with it: the kernel removes a veth pair when the
+        network namespace of one end ends.
         Raises CgroupError when a process in it does not end.
         """
         for process in (NAME, "name-server"):
-            self._processes.stop(process)
+            self.processes.stop(process)
         cgroups.remove(self.cgroup)
 
     def __enter__(self) -> Self:
@@ -124,7 +129,7 @@ def start(
         ProcessError: when it does not become Ready; the message names its log file.
         NetworkError: when it cannot be given its network.
     """
-    cgroup = f"vke-rehearsal-{network.name}"
+    cgroup = _cgroup(network)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     etc = folder / "etc"
     configuration.write(
@@ -160,14 +165,82 @@ def start(
             ],
             environment={"PYTHONPATH": str(CHECKOUT)},
         )
-        pid = _first_process(outer.pid)
+        pid = _first_process(outer)
         (folder / "pid").write_text(f"{pid}\n")
         network.give(pid)
-        processes.await_ready(NAME, lambda: _is_ready(plane), timeout=_READY_SECONDS)
+        _await_ready(outer, plane, processes.logs)
     except BaseException:
         processes.stop(NAME)
+        processes.stop("name-server")
         cgroups.remove(cgroup)
         raise
     return RealNode(
-        name=NAME, containerd=version, pid=pid, cgroup=cgroup, network=network, _processes=processes
+        name=NAME, containerd=version, pid=pid, network=network, cgroup=cgroup, processes=processes
+    )
+
+
+def clear(folder: Path) -> None:
+    """Remove what a node in `folder` left when it was killed, its network included.
+
+    Its processes must have ended. Nothing left is no error. Raises CgroupError.
+    """
+    network = Network.load(folder)
+    if network is not None:
+        cgroups.remove(_cgroup(network))
+        network.remove()
+
+
+def _cgroup(network: Network) -> str:
+    return f"vke-rehearsal-{network.name}"
+
+
+def _services(has: Programs, network: Network) -> dict[str, list[str]]:
+    labels = ",".join(f"{key}={value}" for key, value in LABELS.items())
+    return {
+        "containerd": [str(has.containerd)],
+        "kubelet": [
+            str(has.kubelet),
+            "--config=/etc/kubernetes/kubelet.yaml",
+            "--kubeconfig=/etc/kubernetes/kubelet.kubeconfig",
+            f"--hostname-override={NAME}",
+            f"--node-ip={network.node}",
+            f"--node-labels={labels}",
+        ],
+    }
+
+
+def _first_process(outer: subprocess.Popen[bytes]) -> int:
+    """The process `unshare` has started in the new namespaces. Raises ProcessError."""
+    deadline = time.monotonic() + _FORK_SECONDS
+    while time.monotonic() < deadline and outer.poll() is None:
+        children = psutil.Process(outer.pid).children()
+        if children:
+            pid: int = children[0].pid
+            return pid
+        time.sleep(0.01)
+    raise ProcessError(f"{NAME}: unshare made no namespaces (it ended with {outer.poll()})")
+
+
+def _await_ready(outer: subprocess.Popen[bytes], plane: ControlPlane, logs: Path) -> None:
+    api = client.CoreV1Api(client_of(plane.kubeconfig))
+    deadline = time.monotonic() + _READY_SECONDS
+    while not _is_ready(api):
+        if outer.poll() is not None:
+            raise ProcessError(f"{NAME} ended with {outer.returncode}; see {logs / NAME}.log")
+        if time.monotonic() > deadline:
+            raise ProcessError(
+                f"{NAME} is not Ready after {_READY_SECONDS:.0f} s; see {logs / NAME}-*.log"
+            )
+        time.sleep(0.1)
+
+
+def _is_ready(api: client.CoreV1Api) -> bool:
+    try:
+        found: Any = api.read_node(NAME)
+    except ApiException as error:
+        if error.status == 404:
+            return False
+        raise
+    return any(
+        each.type == "Ready" and each.status == "True" for each in found.status.conditions or ()
     )

@@ -13,7 +13,7 @@ import yaml
 
 from components.redirect_policy import FOLDER, RedirectValues, render
 
-VERSIONS = ("1.11.5", "1.13.6", "1.14.4", "1.15.2", "1.17.0", "1.18.2", "1.19.1")
+VERSIONS = ("1.11.5", "1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")
 """One of each minor version whose Go module can be had; 1.12 and 1.16 cannot."""
 
 VALUES = RedirectValues(

@@ -1,0 +1,127 @@
+"""Fixtures: nodes with a real containerd, a proxy registry and a Docker Hub on port 443.
+
+A test module names this one in `pytest_plugins`, and imports what else it needs from
+node_stage.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rehearsal.containerd import ContainerdNode, NodeConfig, NodeError, debian_package, unavailable
+from rehearsal.parts import PartError, obtain
+from rehearsal.progress import Progress
+from rehearsal.volcengine.config import DataPlaneSettings
+from tests.integration.volcengine_stage import MICRO_PROXY, Upstream, config_of, run_emulator
+from tests.node.node_stage import FRESH, PASSWORD, Node, Relay, World, loopback_address
+
+
+@pytest.fixture(scope="session")
+def world(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    reason = unavailable()
+    if reason:
+        pytest.skip(f"a real containerd {reason}")
+    proxy, hub_address = loopback_address(), loopback_address()
+    host, _, port = upstream.url.removeprefix("https://").partition(":")
+    folder = tmp_path_factory.mktemp("proxies")
+    config = config_of(
+        data_plane=DataPlaneSettings(
+            registry_binary=upstream.registry,
+            work_dir=folder,
+            upstream_url=upstream.url,
+            ca_certificate=upstream.authority.certificate,
+            ca_key=upstream.authority.key,
+            addresses=[proxy],
+            port=443,
+        )
+    )
+    with Relay(hub_address, (host, int(port))) as hub, run_emulator(config) as api:
+        serving = threading.Thread(target=hub.serve_forever)
+        serving.start()
+        domain = api.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)
+        for name, level in (("library", "Private"), ("bitnami", "Public")):
+            api.call(
+                "CreateNamespace", Registry="mirror", Name=name, RepositoryDefaultAccessLevel=level
+            )
+        yield World(
+            api=api,
+            domain=domain,
+            username=api.login("mirror", domain, PASSWORD).username,
+            proxy_address=proxy,
+            hub=hub,
+            hub_address=hub_address,
+            ca_certificate=upstream.authority.certificate,
+            access_log=folder / domain / "access.log",
+        )
+        hub.shutdown()
+        serving.join()
+
+
+@pytest.fixture(scope="session")
+def shell() -> str:
+    """The shell in the DaemonSet's image, busybox's, where it can be had."""
+    try:
+        return f"{debian_package('busybox-static')}/bin/busybox"
+    except NodeError:
+        return "/bin/sh"
+
+
+def _binaries(version: str) -> Path:
+    if version == "1.6":
+        folder = debian_package("containerd") / "usr/bin"
+        said = subprocess.run(
+            [folder / "containerd", "--version"], capture_output=True, text=True, check=True
+        ).stdout
+        if " 1.6." not in said:
+            raise NodeError(f"this Debian's containerd is not 1.6: {said}")
+        return folder
+    return obtain(("containerd",), Progress())["containerd"].parent
+
+
+@pytest.fixture(scope="session", params=["1.6", "2.4"])
+def containerd(request: pytest.FixtureRequest, world: World) -> Iterator[ContainerdNode]:
+    """A node of each version."""
+    try:
+        binaries = _binaries(request.param)
+    except (NodeError, PartError) as error:
+        pytest.skip(str(error))
+    folder = Path(tempfile.mkdtemp(prefix="node-"))
+    node = ContainerdNode(
+        NodeConfig(
+            folder=folder,
+            binaries=binaries,
+            hosts={
+                world.domain: world.proxy_address,
+                "registry-1.docker.io": world.hub_address,
+            },
+            ca_certificate=world.ca_certificate,
+        )
+    )
+    try:
+        node.create()
+        yield node
+    finally:
+        node.end()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def node(
+    containerd: ContainerdNode, world: World, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Node]:
+    """A node on which nothing was configured yet."""
+    login = tmp_path / "login"
+    login.mkdir()
+    (login / "username").write_text(world.username)
+    (login / "password").write_text(world.passwords[-1])
+    version = request.node.callspec.params["containerd"]
+    containerd.reset(FRESH[version])
+    yield Node(containerd=containerd, world=world, login=login, version=version)
+    world.fault(None)

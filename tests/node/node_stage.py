@@ -1,0 +1,153 @@
+"""What the tests of node-mirror.sh share, beside fixtures."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import socket
+import socketserver
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from rehearsal.containerd import ContainerdNode
+from rehearsal.data_plane.access_log import AccessRecord, read_log
+from rehearsal.locations import CHECKOUT
+from tests.integration.volcengine_stage import RunningEmulator
+
+SCRIPT = CHECKOUT / "nodes" / "node-mirror.sh"
+IMAGE = "docker.io/library/nginx:latest"
+PASSWORD = "Passw0rd-1"
+STATE = "etc/containerd/dockerhub-mirror"
+_numbers = itertools.count(2)
+_NETWORK = f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
+
+
+def loopback_address() -> str:
+    """An address of loopback for a server on port 443, another one each time."""
+    return f"{_NETWORK}.{next(_numbers)}"
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """Docker Hub's port 443 in front of the upstream registry; counts who comes."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, address: str, target: tuple[str, int]) -> None:
+        self.target = target
+        self.connections = 0
+        super().__init__((address, 443), _RelayHandler)
+
+
+class _RelayHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Relay)
+        self.server.connections += 1
+        with socket.create_connection(self.server.target) as far:
+            back = threading.Thread(target=_copy, args=(far, self.request), daemon=True)
+            back.start()
+            _copy(self.request, far)
+            back.join()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while chunk := source.recv(65536):
+            sink.sendall(chunk)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A proxy registry and a Docker Hub, both on port 443 of loopback addresses."""
+
+    api: RunningEmulator
+    domain: str
+    username: str
+    proxy_address: str
+    hub: Relay
+    hub_address: str
+    ca_certificate: Path
+    access_log: Path
+    passwords: list[str] = field(default_factory=lambda: [PASSWORD])
+
+    def records(self) -> list[AccessRecord]:
+        """What the proxy logged of content so far."""
+        return [each for each in read_log(self.access_log) if "/manifests/" in each.path]
+
+    def fault(self, kind: str | None, **settings: Any) -> None:
+        """Put a fault of the proxy in force; None heals it."""
+        method, body = ("PUT", {"kind": kind, **settings}) if kind else ("DELETE", None)
+        httpx.request(
+            method,
+            f"{self.api.url}/-/registries/{self.domain}/fault",
+            json=body,
+            trust_env=False,
+        ).raise_for_status()
+
+    def set_password(self, password: str) -> None:
+        self.api.set_password("mirror", password)
+        self.passwords.append(password)
+
+
+@dataclass
+class Node:
+    """A node in a test, with the script to run on it."""
+
+    containerd: ContainerdNode
+    world: World
+    login: Path
+    version: str
+    shell: str = ""
+
+    def settings(self, **more: str) -> dict[str, str]:
+        """The script's environment on the node itself."""
+        return {
+            "MIRROR_DOMAIN": self.world.domain,
+            "MIRROR_LOGIN_DIR": str(self.login),
+            "MIRROR_PROBE_SECONDS": "1",
+            "MIRROR_RESTART_SECONDS": "10",
+            **more,
+        }
+
+    def script(self, mode: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the script on the node."""
+        return self.containerd.run(["sh", SCRIPT, mode], environment=self.settings(**more))
+
+    @property
+    def hosts(self) -> Path:
+        return self.containerd.root / "etc/containerd/certs.d/docker.io/hosts.toml"
+
+    @property
+    def config(self) -> Path:
+        return self.containerd.root / "etc/containerd/config.toml"
+
+    def tree(self) -> dict[str, tuple[int, bytes | None]]:
+        """Everything under /etc/containerd: mode and content."""
+        root = self.containerd.root / "etc/containerd"
+        return {
+            str(each.relative_to(root)): (
+                each.stat().st_mode,
+                each.read_bytes() if each.is_file() else None,
+            )
+            for each in sorted(root.rglob("*"))
+        }
+
+    def pulled_through_the_proxy(self, image: str = IMAGE) -> bool:
+        """Pull an image; whether the proxy served its manifest."""
+        before = len(self.world.records())
+        self.containerd.remove(image)
+        self.containerd.pull(image)
+        return any(each.status == 200 for each in self.world.records()[before:])
+
+
+FRESH: Mapping[str, str] = {"1.6": "version = 2\n", "2.4": "version = 3\n"}
+"""A config.toml that says nothing."""
