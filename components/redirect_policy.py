@@ -238,18 +238,18 @@ def _add_match_conditions(
 ) -> None:
     """Keep Kyverno from being called in vain, where both versions can.
 
-    Kyverno has `webhookConfiguration` with match conditions from 1.13 on, Kubernetes has match
-    conditions of webhooks, on by default, from 1.28 on.
+    Kyverno has match conditions from 1.12 on, and the timeout beside them from 1.13 on; Kubernetes
+    has match conditions of webhooks, on by default, from 1.28 on.
     """
-    if _version(kyverno_version) < (1, 13) or _version(kubernetes_version) < (1, 28):
+    if _version(kyverno_version) < (1, 12) or _version(kubernetes_version) < (1, 28):
         return
     (patch,) = _load("patches/cluster-policy-match-conditions.yaml")
     conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]
     _set_match_condition(conditions, f"'{_with_blanks(values.namespaces)}'")
-    policy["spec"]["webhookConfiguration"] = {
-        "timeoutSeconds": policy["spec"].pop("webhookTimeoutSeconds"),
-        "matchConditions": conditions,
-    }
+    spec = policy["spec"]
+    spec["webhookConfiguration"] = {"matchConditions": conditions}
+    if _version(kyverno_version) >= (1, 13):
+        spec["webhookConfiguration"]["timeoutSeconds"] = spec.pop("webhookTimeoutSeconds")
 
 
 def _set_match_condition(conditions: Iterable[dict[str, Any]], served: str) -> None:

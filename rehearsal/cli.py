@@ -22,6 +22,7 @@ from rehearsal import admit as admission
 from rehearsal.engine import deploy as deploying
 from rehearsal.engine.deploy import EngineName
 from rehearsal.engine.embedded import ApplyError
+from rehearsal.engine.policy_switch import NotInForceError, PolicyEngine, switch
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts import PartError, obtain
 from rehearsal.processes import ProcessError
@@ -50,7 +51,7 @@ def _told() -> Iterator[None]:
     """Turn an expected failure into one line and an exit code."""
     try:
         yield
-    except (PartError, ProcessError, ApplyError, ProofError) as error:
+    except (PartError, ProcessError, ApplyError, ProofError, NotInForceError) as error:
         typer.echo(f"rehearsal: {error}", err=True)
         raise typer.Exit(1) from None
 
@@ -131,8 +132,14 @@ def prove() -> None:
 def admit(
     namespace: Annotated[str, typer.Option(help="The namespace the Pods are made in.")] = "default",
     workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 4,
+    engine: Annotated[
+        PolicyEngine | None, typer.Option(help="Put this engine's policy in force first.")
+    ] = None,
 ) -> None:
     """Image references on standard input → what the API server admits, a JSON line each."""
+    if engine is not None:
+        with _told():
+            switch(current(), engine, Progress())
     references = (line.rstrip("\n") for line in sys.stdin)
     for each in admission.admit(
         api_client(current()), references, namespace=namespace, workers=workers

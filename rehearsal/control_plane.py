@@ -31,7 +31,8 @@ to that process."""
 REAL_NODE = "real-node"
 """The name of the one node that is no kwok node, where there is one."""
 
-_SERVICE_ADDRESS = "10.96.0.1"
+SERVICE_ADDRESS = "10.96.0.1"
+"""The cluster's own Service, `kubernetes.default.svc`; port 443."""
 _NOT_PLAYED = {
     "key": '.metadata.labels["app.kubernetes.io/component"]',
     "operator": "NotIn",
@@ -103,7 +104,7 @@ def _start_api_server(
     address: str,
 ) -> ControlPlane:
     port = free_port()
-    names = ["127.0.0.1", "localhost", _SERVICE_ADDRESS, "kubernetes.default.svc", address]
+    names = ["127.0.0.1", "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", address]
     serving = authority.issue(names, folder / "api-server")
     _write_service_account_key(folder / "service-account.key")
     token, node_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)

@@ -111,8 +111,8 @@ def free_port() -> int:
         return port
 
 
-def answers(port: int) -> bool:
-    """Whether something accepts connections on this port of loopback."""
+def answers(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections on this port of an IP address."""
     with socket.socket() as probe:
         probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0

@@ -7,3 +7,20 @@ outside them stays as it was. Where it gets images and how it is reached:
                -> proxy registries and "Docker Hub", each on an address of network.py, port 443
                -> API server, on the machine's end of the same veth pair; it reaches them too
 """
+
+from rehearsal.real_node.configuration import Containerd, Programs
+from rehearsal.real_node.network import Network
+from rehearsal.real_node.node import LABELS, NAME, RealNode, clear, programs, start, supported
+
+__all__ = [
+    "LABELS",
+    "NAME",
+    "Containerd",
+    "Network",
+    "Programs",
+    "RealNode",
+    "clear",
+    "programs",
+    "start",
+    "supported",
+]

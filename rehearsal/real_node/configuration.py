@@ -16,6 +16,8 @@ from rehearsal.real_node.network import Network
 
 PAUSE = "registry-1.docker.io/rehearsal/pause:1"
 """The sandbox image. By this name of Docker Hub, not `docker.io`, no mirror is asked for it."""
+REGISTRY_FOLDER = "/etc/containerd/certs.d"
+"""Where containerd looks for hosts.toml files."""
 CONTAINERD_SOCKET = "unix:///run/containerd/containerd.sock"
 _EVICTION_SIGNALS = ("memory.available", "nodefs.available", "imagefs.available")
 
@@ -46,6 +48,7 @@ def write(
     *,
     programs: Programs,
     version: Containerd,
+    registry_folder: str | None,
     network: Network,
     plane: ControlPlane,
     cgroup: str,
@@ -54,7 +57,7 @@ def write(
     texts = {
         "hosts": f"127.0.0.1 localhost\n{network.node} real-node\n",
         "resolv.conf": f"nameserver {network.host}\n",
-        "containerd/config.toml": _containerd(version, programs),
+        "containerd/config.toml": _containerd(version, registry_folder, programs),
         "cni/net.d/10-rehearsal.conflist": _cni(network),
         "kubernetes/kubelet.yaml": _kubelet(network, cgroup),
         "kubernetes/kubelet.kubeconfig": kubeconfig(
@@ -68,47 +71,45 @@ def write(
         write_private(path, text)
 
 
-_CONTAINERD_1 = """\
-version = 2
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{pause}"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "/etc/containerd/certs.d"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{cni}"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      BinaryName = "{runc}"
-"""
-
-# A process without CAP_SYS_RESOURCE may not lower OOM scores, and then no sandbox starts unless
-# they are restricted.
-_CONTAINERD_2 = """\
-version = 3
-
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "{pause}"
-
-[plugins."io.containerd.cri.v1.images".registry]
-  config_path = "/etc/containerd/certs.d"
-
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["{cni}"]
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-      BinaryName = "{runc}"
-"""
+_IMAGES = "io.containerd.cri.v1.images"
+_RUNTIME = "io.containerd.cri.v1.runtime"
+_CRI = "io.containerd.grpc.v1.cri"
 
 
-def _containerd(version: Containerd, programs: Programs) -> str:
-    text = _CONTAINERD_1 if version is Containerd.V1_6 else _CONTAINERD_2
-    return text.format(pause=PAUSE, cni=programs.cni, runc=programs.runc)
+def _containerd(version: Containerd, registry_folder: str | None, programs: Programs) -> str:
+    """The config.toml of containerd.
+
+    A process without CAP_SYS_RESOURCE may not lower OOM scores; no sandbox starts then unless
+    they are restricted.
+    """
+    if version is Containerd.V1_6:
+        lines = [
+            "version = 2",
+            f'[plugins."{_CRI}"]',
+            f'  sandbox_image = "{PAUSE}"',
+            "  restrict_oom_score_adj = true",
+            f'[plugins."{_CRI}".cni]',
+            f'  bin_dir = "{programs.cni}"',
+            f'[plugins."{_CRI}".containerd.runtimes.runc]',
+            '  runtime_type = "io.containerd.runc.v2"',
+        ]
+        registry = _CRI
+    else:
+        lines = [
+            "version = 3",
+            f'[plugins."{_IMAGES}".pinned_images]',
+            f'  sandbox = "{PAUSE}"',
+            f'[plugins."{_RUNTIME}"]',
+            "  restrict_oom_score_adj = true",
+            f'[plugins."{_RUNTIME}".cni]',
+            f'  bin_dirs = ["{programs.cni}"]',
+            f'[plugins."{_RUNTIME}".containerd.runtimes.runc]',
+            '  runtime_type = "io.containerd.runc.v2"',
+        ]
+        registry = _IMAGES
+    if registry_folder is not None:
+        lines += [f'[plugins."{registry}".registry]', f'  config_path = "{registry_folder}"']
+    return "\n".join(lines) + "\n"
 
 
 def _cni(network: Network) -> str:

@@ -1,8 +1,7 @@
 """The first process of a real node, in namespaces of its own: `python -m … SPEC.json`.
 
-It lays the node's files over the machine's, configures its network, then starts containerd and
-the kubelet, starts each again a second after it ended, as a service manager would, and reaps what
-is left to it. When it ends, the kernel ends everything in the node and undoes all its mounts.
+It lays the node's files over the machine's, configures its network, then runs its services. When it
+ends, the kernel ends everything in the node and undoes all its mounts.
 """
 
 from __future__ import annotations
@@ -14,11 +13,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehearsal.real_node import services
+
 _SCRATCH = Path("/run/real-node")
-_COVERED = ("/etc", "/var", "/opt")
+_COVERED = ("/etc", "/opt", "/usr", "/var")
 _OWN = ("/var/lib/containerd", "/var/lib/kubelet", "/var/lib/cni", "/etc/containerd", "/etc/cni")
 """Folders that start empty whatever the machine has there. containerd's could not be on an overlay
 anyway: its snapshots are overlays themselves."""
@@ -31,8 +33,14 @@ _SYSCTLS = (
     "kernel/keys/root_maxbytes",
 )
 """What a kubelet sets on its machine."""
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where distributions keep the authorities that programs trust (Go's crypto/x509 reads these)."""
 _NETWORK_SECONDS = 20.0
-_RESTART_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +49,16 @@ class Spec:
 
     etc: str
     """A folder whose content is laid over /etc."""
+    authority: str
+    """A certificate authority that everything on the node trusts, PEM."""
     address: str
     """The node's IPv4 address with its prefix length."""
+    service_address: str
+    """A further address, for the cluster's `kubernetes` Service."""
+    programs: list[str]
+    """Programs that are on everyone's PATH in the node, by their own names."""
     services: dict[str, list[str]]
     """Each service's command, in the order of starting."""
-    environment: dict[str, str]
-    """Of the services."""
     logs: str
     """A folder for one log a service, `real-node-<service>.log`."""
 
@@ -54,19 +66,24 @@ class Spec:
 def main(spec: Spec) -> None:
     """Become the node; does not return."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    logs = {
-        name: os.open(
-            Path(spec.logs) / f"real-node-{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
-        )
-        for name in spec.services
-    }
+    logs = {name: _open_log(Path(spec.logs) / f"real-node-{name}.log") for name in spec.services}
     etc = Path(spec.etc)
     files = {each.relative_to(etc): each.read_bytes() for each in etc.rglob("*") if each.is_file()}
+    authority = Path(spec.authority).read_text()
     _mount()
-    for path, content in files.items():
-        _place(Path("/etc") / path, content)
-    _network(spec.address)
-    _supervise(spec, logs)
+    _place(files)
+    _trust(authority)
+    _install(spec.programs)
+    _network(spec)
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+    }
+    services.Manager(spec.services, environment, logs).run()
+
+
+def _open_log(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
 
 def _mount() -> None:
@@ -91,52 +108,47 @@ def _mount() -> None:
         _run("mount", "--bind", str(scratch), str(setting))
 
 
-def _place(target: Path, content: bytes) -> None:
-    """Write a file that only root may read, in place of what was there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    target.write_bytes(content)
-    target.chmod(0o644 if target.name in {"resolv.conf", "hosts"} else 0o600)
+def _place(files: Mapping[Path, bytes]) -> None:
+    """Write files below /etc in place of what was there; most for root alone."""
+    for path, content in files.items():
+        target = Path("/etc") / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.write_bytes(content)
+        target.chmod(0o644 if len(path.parts) == 1 else 0o600)
 
 
-def _network(address: str) -> None:
+def _trust(authority: str) -> None:
+    bundles = [Path(each) for each in _BUNDLES if Path(each).exists()] or [Path(_BUNDLES[0])]
+    for bundle in bundles:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        with bundle.open("a") as file:
+            file.write(f"\n{authority}")
+
+
+def _install(programs: Iterable[str]) -> None:
+    folder = Path("/usr/local/bin")
+    folder.mkdir(parents=True, exist_ok=True)
+    for program in programs:
+        link = folder / Path(program).name
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
+    services.write_systemctl(Path("/usr/bin/systemctl"))
+
+
+def _network(spec: Spec) -> None:
     deadline = time.monotonic() + _NETWORK_SECONDS
     while "eth0" not in (name for _, name in socket.if_nameindex()):
         if time.monotonic() > deadline:
             sys.exit("the node was given no network")
         time.sleep(0.02)
     _run("ip", "link", "set", "lo", "up")
-    _run("ip", "addr", "add", address, "dev", "eth0")
+    _run("ip", "addr", "add", f"{spec.service_address}/32", "dev", "lo")
+    _run("ip", "addr", "add", spec.address, "dev", "eth0")
     _run("ip", "link", "set", "eth0", "up")
     settings = Path("/proc/sys/net/ipv4")
     (settings / "ip_forward").write_text("1")
     (settings / "conf/eth0/proxy_arp").write_text("1")
-
-
-def _supervise(spec: Spec, logs: dict[str, int]) -> None:
-    running = {_start(name, spec, logs[name]): name for name in spec.services}
-    while True:
-        ended, _ = os.wait()
-        name = running.pop(ended, None)
-        if name is not None:
-            os.write(logs[name], f"{name} ended and is started again\n".encode())
-            time.sleep(_RESTART_SECONDS)
-            running[_start(name, spec, logs[name])] = name
-
-
-def _start(name: str, spec: Spec, log: int) -> int:
-    command = spec.services[name]
-    return os.posix_spawn(
-        command[0],
-        command,
-        {**os.environ, **spec.environment},
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, log, 1),
-            (os.POSIX_SPAWN_DUP2, log, 2),
-        ],
-        setsid=True,
-    )
 
 
 def _run(*command: str) -> None:

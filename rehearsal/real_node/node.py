@@ -8,17 +8,24 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psutil
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from rehearsal.control_plane import ControlPlane, client_of, write_private
+from rehearsal.control_plane import (
+    REAL_NODE,
+    SERVICE_ADDRESS,
+    ControlPlane,
+    client_of,
+    write_private,
+)
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
 from rehearsal.processes import ProcessError, Processes
@@ -28,7 +35,7 @@ from rehearsal.real_node.configuration import Containerd, Programs
 from rehearsal.real_node.inside import Spec
 from rehearsal.real_node.network import Network
 
-NAME = "real-node"
+NAME = REAL_NODE
 """The node's name."""
 LABELS: Mapping[str, str] = {"type": "real"}
 """The node's label; kwok's nodes have `type=kwok`."""
@@ -119,11 +126,15 @@ def start(
     *,
     names_url: str,
     version: Containerd = Containerd.V2_4,
+    registry_folder: str | None = configuration.REGISTRY_FOLDER,
+    taints: Sequence[str] = (),
 ) -> RealNode:
     """Start a node and wait until it is Ready.
 
-    `plane` serves on `network.host`; `names_url` is the Volcengine emulator's `/-/names`. Nothing
-    is written outside `folder`, the logs of `processes` and the node's own cgroup.
+    `plane` serves on `network.host`; `names_url` is the Volcengine emulator's `/-/names`.
+    `registry_folder` is where containerd's config.toml says that hosts.toml files are; with None
+    it says nothing. `taints` (`key=value:effect`) keep away Pods that do not tolerate them.
+    Nothing is written outside `folder`, the logs of `processes` and the node's own cgroup.
 
     Raises:
         ProcessError: when it does not become Ready; the message names its log file.
@@ -133,19 +144,25 @@ def start(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     etc = folder / "etc"
     configuration.write(
-        etc, programs=has, version=version, network=network, plane=plane, cgroup=cgroup
+        etc,
+        programs=has,
+        version=version,
+        registry_folder=registry_folder,
+        network=network,
+        plane=plane,
+        cgroup=cgroup,
     )
+    containerd = has.containerd.parent
     spec = Spec(
         etc=str(etc),
+        authority=str(plane.authority),
         address=f"{network.node}/25",
-        services=_services(has, network),
-        environment={
-            "PATH": os.pathsep.join(
-                (str(has.containerd.parent), str(has.runc.parent), os.environ.get("PATH", ""))
-            ),
-            "SSL_CERT_FILE": str(plane.authority),
-            "HOME": "/root",
-        },
+        service_address=SERVICE_ADDRESS,
+        programs=[
+            *(str(containerd / name) for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
+            str(has.runc),
+        ],
+        services=_services(has, network, plane, taints),
         logs=str(processes.logs),
     )
     write_private(folder / "spec.json", json.dumps(asdict(spec), indent=1))
@@ -194,10 +211,17 @@ def _cgroup(network: Network) -> str:
     return f"vke-rehearsal-{network.name}"
 
 
-def _services(has: Programs, network: Network) -> dict[str, list[str]]:
+def _services(
+    has: Programs, network: Network, plane: ControlPlane, taints: Sequence[str]
+) -> dict[str, list[str]]:
     labels = ",".join(f"{key}={value}" for key, value in LABELS.items())
+    api_server = urlsplit(plane.url)
     return {
-        "containerd": [str(has.containerd)],
+        "containerd": ["/usr/local/bin/containerd"],
+        "service-address": [
+            *(sys.executable, "-m", "rehearsal.real_node.service_address", SERVICE_ADDRESS),
+            *(str(api_server.hostname), str(api_server.port)),
+        ],
         "kubelet": [
             str(has.kubelet),
             "--config=/etc/kubernetes/kubelet.yaml",
@@ -205,6 +229,7 @@ def _services(has: Programs, network: Network) -> dict[str, list[str]]:
             f"--hostname-override={NAME}",
             f"--node-ip={network.node}",
             f"--node-labels={labels}",
+            f"--register-with-taints={','.join(taints)}",
         ],
     }
 

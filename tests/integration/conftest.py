@@ -15,11 +15,11 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.stage import Run
 
 
-def rehearsal(*words: str, run: Run | None = None, stdin: str = "") -> str:
-    """Run `python -m rehearsal …`; its standard output."""
+def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
+    """Run `python -m rehearsal …` on the run of a folder; its standard output."""
     environment = {key: value for key, value in os.environ.items() if key != "REHEARSAL_RUN"}
-    if run is not None:
-        environment["REHEARSAL_RUN"] = str(run.folder)
+    if folder is not None:
+        environment["REHEARSAL_RUN"] = str(folder)
     done = subprocess.run(
         [sys.executable, "-m", "rehearsal", *words],
         cwd=CHECKOUT,
@@ -41,12 +41,12 @@ def run() -> Iterator[Run]:
     (line,) = (each for each in exports.splitlines() if each.startswith("export REHEARSAL_RUN="))
     started = Run.load(Path(line.partition("=")[2].strip("'")))
     yield started
-    rehearsal("down", run=started)
+    rehearsal("down", folder=started.folder)
 
 
 @pytest.fixture(scope="session")
 def deployed(run: Run) -> Run:
     """The stage with the stack on it."""
-    rehearsal("deploy", "--engine", "embedded", run=run)
+    rehearsal("deploy", "--engine", "embedded", folder=run.folder)
     assert outputs_of(run)["domain"]
     return run

@@ -70,7 +70,7 @@ def test_admit_answers_each_line_in_order(deployed: Run) -> None:
     answers = [
         json.loads(line)
         for line in rehearsal(
-            "admit", run=deployed, stdin="\n".join(written * count) + "\n"
+            "admit", folder=deployed.folder, stdin="\n".join(written * count) + "\n"
         ).splitlines()
     ]
     assert [each["image"] for each in answers] == written * count
@@ -85,7 +85,7 @@ def test_admit_answers_each_line_in_order(deployed: Run) -> None:
 
 
 def test_an_image_the_api_server_refuses_is_answered_with_its_reason(deployed: Run) -> None:
-    (answer,) = rehearsal("admit", run=deployed, stdin=" \n").splitlines()
+    (answer,) = rehearsal("admit", folder=deployed.folder, stdin=" \n").splitlines()
     assert json.loads(answer)["admitted"] is None
     assert "image" in json.loads(answer)["error"]
 
@@ -169,6 +169,19 @@ def test_a_resource_that_cannot_be_applied_is_named(run: Run) -> None:
     httpx.delete(url, trust_env=False)
 
 
+@pytest.mark.parametrize("engine", ["MutatingPolicy", "MutatingAdmissionPolicy", "ClusterPolicy"])
+def test_admit_can_put_each_engine_in_force(deployed: Run, engine: str) -> None:
+    written = ["nginx", "quay.io/a/b:1", "bitnami/redis@sha256:" + "0" * 64]
+    lines = rehearsal(
+        "admit", "--engine", engine, folder=deployed.folder, stdin="\n".join(written)
+    ).splitlines()
+    assert [json.loads(line)["admitted"] for line in lines] == [
+        f"{DOMAIN}/library/nginx",
+        "quay.io/a/b:1",
+        f"{DOMAIN}/{written[2]}",
+    ]
+
+
 def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed: Run) -> None:
     """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
     parts = obtain(("helm", "kubernetes"), Progress())
@@ -184,7 +197,7 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed
     )
     assert "kyverno" not in registrations
     _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
-    rehearsal("deploy", "--engine", "embedded", run=_without_registry(run))
+    rehearsal("deploy", "--engine", "embedded", folder=_without_registry(run).folder)
 
 
 def _without_registry(run: Run) -> Run:
@@ -219,7 +232,7 @@ def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
         assert refused.returncode == 1
         assert "set REHEARSAL_RUN" in refused.stderr
     finally:
-        rehearsal("down", run=second)
+        rehearsal("down", folder=second.folder)
     assert not second.folder.exists()
     assert _processes_of(second.folder) == []
     assert _processes_of(run.folder) != []
@@ -243,8 +256,7 @@ def test_ctrl_c_stops_everything_it_started() -> None:
     assert process.returncode != 0
     (folder,) = set(RUNS.glob("*")) - before
     assert _processes_of(folder) == []
-    rehearsal_folder = Run.model_construct(folder=folder)
-    rehearsal("down", run=rehearsal_folder)
+    rehearsal("down", folder=folder)
 
 
 def _processes_of(folder: Path) -> list[int]:

@@ -61,7 +61,7 @@ def test_without_values_set_the_file_is_what_is_rendered(engine: str) -> None:
         "MutatingAdmissionPolicy": "mutating-admission-policy.yaml",
     }
     stand = list(yaml.safe_load_all((FOLDER / files[engine]).read_text(encoding="utf-8")))
-    old: dict[str, Any] = {"kyverno_version": "1.12"} if engine == "ClusterPolicy" else {}
+    old: dict[str, Any] = {"kyverno_version": "1.11"} if engine == "ClusterPolicy" else {}
     assert rendered(engine, values, **old) == stand
 
 
@@ -89,7 +89,7 @@ def test_match_conditions_are_only_for_versions_that_have_them() -> None:
     assert new["webhookConfiguration"]["timeoutSeconds"] == 7
     condition = new["webhookConfiguration"]["matchConditions"][0]["expression"]
     assert condition.startswith("[' library bitnami '].exists(served,")
-    olds: list[dict[str, Any]] = [{"kyverno_version": "1.12"}, {"kubernetes_version": "1.27"}]
+    olds: list[dict[str, Any]] = [{"kyverno_version": "1.11"}, {"kubernetes_version": "1.27"}]
     for old in olds:
         spec = rendered("ClusterPolicy", **old)[0]["spec"]
         assert "webhookConfiguration" not in spec
