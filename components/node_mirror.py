@@ -136,17 +136,9 @@ class NodeMirror(pulumi.ComponentResource):
         daemon_set = kubernetes.apps.v1.DaemonSet(
             f"{name}-daemon-set",
             metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
-            spec={
-                "selector": {"match_labels": _LABELS},
-                "update_strategy": {
-                    "type": "RollingUpdate",
-                    "rolling_update": {"max_unavailable": 1},
-                },
-                "template": {
-                    "metadata": {"labels": _LABELS},
-                    "spec": pod(args, script=files.metadata.name, account=account.metadata.name),
-                },
-            },
+            spec=daemon_set_spec(
+                args, script=files.metadata.name, account=account.metadata.name
+            ),
             # A Pod that ends must still be allowed to ask whether its DaemonSet is going.
             opts=pulumi.ResourceOptions.merge(
                 options,
@@ -194,6 +186,20 @@ def settings(args: NodeMirrorArgs) -> dict[str, pulumi.Input[str]]:
         "MIRROR_STRICT": "true" if args.strict else "false",
         "MIRROR_RESTART": args.restart_command,
         "MIRROR_PROBE_SECONDS": str(args.probe_seconds),
+    }
+
+
+def daemon_set_spec(
+    args: NodeMirrorArgs, *, script: pulumi.Input[str], account: pulumi.Input[str]
+) -> Any:
+    """The DaemonSet's spec: one node at a time, and the next one once it is ready."""
+    return {
+        "selector": {"match_labels": _LABELS},
+        "update_strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 1}},
+        "template": {
+            "metadata": {"labels": _LABELS},
+            "spec": pod(args, script=script, account=account),
+        },
     }
 
 

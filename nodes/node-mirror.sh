@@ -544,7 +544,8 @@ remove() {
 # Only one step at a time on a node, where flock is there to see to it.
 alone() {
   if command -v flock >/dev/null; then
-    exec 9>"$lock"
+    (: >>"$lock") 2>/dev/null || refuse "cannot write $lock"
+    exec 9>>"$lock"
     flock -w 120 9 || refuse "another step has been running for 120 s"
   fi
 }

@@ -137,13 +137,18 @@ class ContainerdNode:
         return Path(f"/proc/{self._holder.pid}/root")
 
     @property
+    def binaries(self) -> Path:
+        """The folder with its containerd and what stands in for systemctl."""
+        return self._folder / "bin"
+
+    @property
     def host_folder(self) -> Path:
         """Where, inside its namespace, its root is mounted again, as a Pod mounts it."""
         return self._folder / "host"
 
     @property
     def log(self) -> Path:
-        """containerd's own log."""
+        """The log of containerd itself."""
         return self._folder / "containerd.log"
 
     @property
@@ -156,7 +161,7 @@ class ContainerdNode:
 
     def create(self) -> None:
         """Make the namespace. Raises NodeError."""
-        binaries = self._folder / "bin"
+        binaries = self.binaries
         binaries.mkdir(parents=True)
         for each in self._config.binaries.iterdir():
             (binaries / each.name).symlink_to(each)
@@ -226,7 +231,7 @@ class ContainerdNode:
         if self._holder is None:
             raise NodeError("the node is not there")
         path = os.pathsep.join(
-            (str(self._folder / "bin"), "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+            (str(self.binaries), "/usr/sbin", "/usr/bin", "/sbin", "/bin")
         )
         return subprocess.Popen(
             ["nsenter", "-t", str(self._holder.pid), "-m", "--", *map(str, command)],

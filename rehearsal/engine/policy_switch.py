@@ -27,6 +27,8 @@ from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 
 _IN_FORCE_SECONDS = 30
+_SETTLE_SECONDS = 5.0
+"""As long as the stack's own hook holds an update after a policy is made; hooks are the CLI's."""
 _KUBERNETES_VERSION = "1.37"
 _REDIRECT = "-redirect-"
 
@@ -99,6 +101,7 @@ def switch(run: Run, engine: PolicyEngine, progress: Progress) -> None:
     )
     with progress.step(f"putting the {engine} in force"):
         embedded.run(CHECKOUT, STACK, _with_engine(stack_config(run), engine), applier)
+        time.sleep(_SETTLE_SECONDS)
         for other, resources in _RESOURCES.items():
             if other is not engine:
                 for resource in resources:

@@ -8,6 +8,7 @@ outside them stays as it was. Where it gets images and how it is reached:
                -> API server, on the machine's end of the same veth pair; it reaches them too
 """
 
+from rehearsal.real_node.busybox import publish_busybox
 from rehearsal.real_node.configuration import Containerd, Programs
 from rehearsal.real_node.network import Network
 from rehearsal.real_node.node import LABELS, NAME, RealNode, clear, programs, start, supported
@@ -21,6 +22,7 @@ __all__ = [
     "RealNode",
     "clear",
     "programs",
+    "publish_busybox",
     "start",
     "supported",
 ]

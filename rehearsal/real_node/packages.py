@@ -14,19 +14,15 @@ from pathlib import Path
 from rehearsal.locations import cache
 from rehearsal.progress import Progress
 
-RUNC: Mapping[str, str] = {"runc": "usr/sbin/runc"}
-"""The package's programs and folders: name here, and path in the package."""
-CNI: Mapping[str, str] = {"cni": "usr/lib/cni"}
-CONTAINERD: Mapping[str, str] = {
-    "containerd": "usr/bin/containerd",
-    "containerd-shim-runc-v2": "usr/bin/containerd-shim-runc-v2",
-    "ctr": "usr/bin/ctr",
-}
 PACKAGES: Mapping[str, Mapping[str, str]] = {
-    "runc": RUNC,
-    "containernetworking-plugins": CNI,
-    "containerd": CONTAINERD,
+    "busybox-static": {"busybox-static": "bin/busybox"},
+    "containerd": {
+        name: f"usr/bin/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+    "containernetworking-plugins": {"cni": "usr/lib/cni"},
+    "runc": {"runc": "usr/sbin/runc"},
 }
+"""Each package's programs and folders: name here, and path in the package."""
 TOOLS = ("apt-get", "dpkg-deb")
 """What fetching a package needs."""
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
+import signal
 import subprocess
-import time
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.rcode
 import psutil
 import pytest
-from kubernetes import client, utils
+from kubernetes import client
 from kubernetes.stream import stream
 
 from rehearsal import control_plane, real_node
@@ -25,7 +31,8 @@ from rehearsal.data_plane.upstream import upstream_config
 from rehearsal.parts import obtain
 from rehearsal.processes import Processes, answers
 from rehearsal.progress import Progress
-from rehearsal.real_node import Containerd, Network, RealNode, cgroups
+from rehearsal.real_node import Containerd, Network, RealNode, cgroups, network
+from rehearsal.real_node.name_server import answer
 from rehearsal.volcengine.config import DataPlaneSettings
 from tests.integration.volcengine_stage import (
     MICRO_PROXY,
@@ -35,11 +42,14 @@ from tests.integration.volcengine_stage import (
     wait_until,
 )
 
-pytestmark = pytest.mark.skipif(
-    real_node.supported() is not None, reason=real_node.supported() or "supported"
-)
-
 PASSWORD = "Passw0rd-1"
+AGENTS = {Containerd.V1_6: "containerd/1.6.", Containerd.V2_4: "containerd/2.4."}
+HOSTS_TOML = """\
+server = "https://registry-1.docker.io"
+
+[host."https://{domain}"]
+  capabilities = ["pull", "resolve"]
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +59,10 @@ class Cluster:
     folder: Path
     processes: Processes
     plane: control_plane.ControlPlane
+    api: client.ApiClient
     network: Network
     volcengine: RunningEmulator
     domain: str
-    upstream_log: Path
-
-    @property
-    def api(self) -> client.ApiClient:
-        return control_plane.client_of(self.plane.kubeconfig)
 
     def start_node(self, version: Containerd) -> RealNode:
         return real_node.start(
@@ -74,37 +80,161 @@ class Cluster:
         log = read_log(self.folder / "proxies" / self.domain / "access.log")
         return [each for each in log if each.path.startswith(f"/v2/{repository}/")]
 
-    def deploy(self, image: str, **pod: Any) -> Any:
-        """A Deployment of one Pod on the real node; its Pod once it is Ready."""
-        name = f"web-{secrets.token_hex(3)}"
-        template = {
-            "metadata": {"labels": {"app": name}},
+    def run(self, image: str, *command: str, **spec: Any) -> str:
+        """A Pod on the real node, made by hand; its name."""
+        name = f"pod-{secrets.token_hex(3)}"
+        container = {"name": "main", "image": image, "command": list(command)}
+        body: Any = {
+            "metadata": {"name": name},
             "spec": {
                 "nodeSelector": dict(real_node.LABELS),
                 "terminationGracePeriodSeconds": 1,
-                **pod,
-                "containers": [
-                    {
-                        "name": "web",
-                        "image": image,
-                        "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
-                    }
-                ],
+                "containers": [container],
+                **spec,
             },
         }
-        deployment: Any = {
-            "metadata": {"name": name},
-            "spec": {"selector": {"matchLabels": {"app": name}}, "template": template},
-        }
-        client.AppsV1Api(self.api).create_namespaced_deployment("default", deployment)
-        core = client.CoreV1Api(self.api)
+        client.CoreV1Api(self.api).create_namespaced_pod("default", body)
+        return name
 
-        def pods() -> list[Any]:
-            found: Any = core.list_namespaced_pod("default", label_selector=f"app={name}")
-            return [each for each in found.items if is_ready(each)]
+    def pod(self, name: str) -> Any:
+        return client.CoreV1Api(self.api).read_namespaced_pod(name, "default")
 
-        wait_until(lambda: bool(pods()), 60)
-        return pods()[0]
+    def waiting(self, name: str) -> str | None:
+        """Why the Pod's container waits."""
+        statuses = self.pod(name).status.container_statuses or [None]
+        state = statuses[0].state if statuses[0] else None
+        return state.waiting.reason if state and state.waiting else None
+
+    def in_pod(self, name: str, *command: str) -> str:
+        said: Any = stream(
+            client.CoreV1Api(self.api).connect_get_namespaced_pod_exec,
+            name,
+            "default",
+            command=list(command),
+            stdout=True,
+            stderr=True,
+        )
+        return str(said)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """A cluster and the node that has joined it."""
+
+    cluster: Cluster
+    node: RealNode
+
+    def run(self, *command: str) -> str:
+        """Run a command on the node."""
+        done = subprocess.run(
+            ["nsenter", "--all", "--target", str(self.node.pid), "--", *command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def main_process(self, program: str) -> int:
+        """The process on the node that was started as this program, by its pid out here."""
+        (found,) = (
+            each.pid
+            for each in psutil.Process(self.node.pid).children()
+            if Path(each.cmdline()[0]).name == program
+        )
+        return int(found)
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[Cluster]:
+    reason = real_node.supported()
+    if reason is not None:
+        pytest.skip(reason)
+    parts = obtain((*control_plane.PARTS, "registry", "crane", "nginx"), Progress())
+    with ExitStack() as stack:
+        link = Network.create(folder / "real-node")
+        stack.callback(link.remove)
+        processes = stack.enter_context(Processes(folder / "logs"))
+        authority = Authority.create(folder / "authority")
+        plane = control_plane.start(
+            processes,
+            parts,
+            folder / "plane",
+            authority,
+            node_selector="type=kwok",
+            address=link.host,
+        )
+        registry = f"{link.upstream}:443"
+        upstream = upstream_config(folder / "upstream", authority, registry)
+        processes.start(
+            "upstream",
+            upstream.command(parts["registry"]),
+            ready=lambda: answers(443, link.upstream),
+            environment={"OTEL_TRACES_EXPORTER": "none"},
+        )
+        publish(
+            SAMPLE_IMAGES,
+            program=parts["nginx"],
+            registry=registry,
+            crane=parts["crane"],
+            ca_certificate=authority.certificate,
+            folder=folder / "images",
+        )
+        real_node.publish_busybox(
+            registry=registry,
+            crane=parts["crane"],
+            ca_certificate=authority.certificate,
+            folder=folder / "images",
+            progress=Progress(),
+        )
+        data_plane = DataPlaneSettings(
+            registry_binary=parts["registry"],
+            work_dir=folder / "proxies",
+            upstream_url=f"https://{registry}",
+            ca_certificate=authority.certificate,
+            ca_key=authority.key,
+            addresses=list(link.registries),
+            port=443,
+        )
+        volcengine = stack.enter_context(run_emulator(config_of(data_plane=data_plane)))
+        domain = volcengine.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)
+        for namespace, level in (("library", "Public"), ("bitnami", "Private")):
+            volcengine.call(
+                "CreateNamespace",
+                Registry="mirror",
+                Name=namespace,
+                RepositoryDefaultAccessLevel=level,
+            )
+        api = control_plane.client_of(plane.kubeconfig)
+        stack.callback(api.close)
+        yield Cluster(
+            folder=folder,
+            processes=processes,
+            plane=plane,
+            api=api,
+            network=link,
+            volcengine=volcengine,
+            domain=domain,
+        )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with running_cluster(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(
+    scope="module", params=list(Containerd), ids=lambda version: f"containerd-{version}"
+)
+def joined(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Joined]:
+    with (
+        running_cluster(tmp_path_factory.mktemp("cluster")) as running,
+        running.start_node(request.param) as node,
+    ):
+        yield Joined(cluster=running, node=node)
 
 
 def is_ready(pod: Any) -> bool:
@@ -113,66 +243,287 @@ def is_ready(pod: Any) -> bool:
     )
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    parts = obtain((*control_plane.PARTS, "registry", "crane", "nginx"), Progress())
-    with ExitStack() as stack:
-        network = Network.create(tmp_path / "real-node")
-        stack.callback(network.remove)
-        processes = stack.enter_context(Processes(tmp_path / "logs"))
-        authority = Authority.create(tmp_path / "authority")
-        plane = control_plane.start(
-            processes,
-            parts,
-            tmp_path / "plane",
-            authority,
-            node_selector="type=kwok",
-            address=network.host,
+def test_a_deployment_of_a_redirected_image_runs_and_its_pull_is_in_the_access_log(
+    joined: Joined,
+) -> None:
+    cluster = joined.cluster
+    container = {
+        "name": "web",
+        "image": f"{cluster.domain}/library/nginx:latest",
+        "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
+    }
+    deployment: Any = {
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"nodeSelector": dict(real_node.LABELS), "containers": [container]},
+            },
+        },
+    }
+    client.AppsV1Api(cluster.api).create_namespaced_deployment("default", deployment)
+
+    def pods() -> list[Any]:
+        found: Any = client.CoreV1Api(cluster.api).list_namespaced_pod(
+            "default", label_selector="app=web"
         )
-        upstream = upstream_config(tmp_path / "upstream", authority, f"{network.upstream}:443")
-        processes.start(
-            "upstream",
-            upstream.command(parts["registry"]),
-            ready=lambda: answers(443, network.upstream),
-            environment={"OTEL_TRACES_EXPORTER": "none"},
-        )
-        publish(
-            SAMPLE_IMAGES,
-            program=parts["nginx"],
-            registry=f"{network.upstream}:443",
-            crane=parts["crane"],
-            ca_certificate=authority.certificate,
-            folder=tmp_path / "images",
-        )
-        data_plane = DataPlaneSettings(
-            registry_binary=parts["registry"],
-            work_dir=tmp_path / "proxies",
-            upstream_url=f"https://{network.upstream}:443",
-            ca_certificate=authority.certificate,
-            ca_key=authority.key,
-            addresses=list(network.registries),
-            port=443,
-        )
-        volcengine = stack.enter_context(run_emulator(config_of(data_plane=data_plane)))
-        domain = volcengine.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)
-        volcengine.call(
-            "CreateNamespace",
-            Registry="mirror",
-            Name="library",
-            RepositoryDefaultAccessLevel="Public",
-        )
-        yield Cluster(
-            folder=tmp_path,
-            processes=processes,
-            plane=plane,
-            network=network,
-            volcengine=volcengine,
-            domain=domain,
-            upstream_log=processes.logs / "upstream.log",
-        )
+        return [each for each in found.items if is_ready(each)]
+
+    wait_until(lambda: bool(pods()), 60)
+    (pod,) = pods()
+    assert pod.spec.node_name == real_node.NAME
+    assert pod.status.phase == "Running"
+    assert pod.status.container_statuses[0].image_id.startswith(f"{cluster.domain}/library/nginx@")
+    served = [each for each in cluster.pulls("library/nginx") if each.status == 200]
+    assert any("/blobs/" in each.path for each in served)
+    assert {each.agent.startswith(AGENTS[joined.node.containerd]) for each in served} == {True}
 
 
-@pytest.fixture(params=list(Containerd))
-def node(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[RealNode]:
-    with cluster.start_node(request.param) as started:
-        yield started
+def test_a_docker_hub_image_comes_through_the_proxy_once_hosts_toml_says_so(
+    joined: Joined,
+) -> None:
+    cluster = joined.cluster
+    before = len(cluster.pulls("library/nginx"))
+    name = cluster.run("nginx:1.28", "nginx")
+    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    assert len(cluster.pulls("library/nginx")) == before
+
+    folder = "/etc/containerd/certs.d/docker.io"
+    text = HOSTS_TOML.format(domain=cluster.domain)
+    joined.run("sh", "-c", f"mkdir -p {folder} && printf %s '{text}' >{folder}/hosts.toml")
+    name = cluster.run("nginx:1.27", "nginx")
+    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    served = cluster.pulls("library/nginx")[before:]
+    assert "/v2/library/nginx/manifests/1.27?ns=docker.io" in [each.path for each in served]
+    joined.run("rm", "-r", "/etc/containerd/certs.d")
+
+
+def test_a_private_image_runs_with_the_pods_own_login_alone(joined: Joined) -> None:
+    cluster = joined.cluster
+    login = cluster.volcengine.login("mirror", cluster.domain, PASSWORD)
+    auth = base64.b64encode(f"{login.username}:{PASSWORD}".encode()).decode()
+    secret: Any = {
+        "metadata": {"name": "login"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {
+            ".dockerconfigjson": json.dumps({"auths": {cluster.domain: {"auth": auth}}})
+        },
+    }
+    client.CoreV1Api(cluster.api).create_namespaced_secret("default", secret)
+    image = f"{cluster.domain}/bitnami/redis:7.2"
+
+    without = cluster.run(image, "nginx")
+    wait_until(lambda: cluster.waiting(without) in {"ErrImagePull", "ImagePullBackOff"}, 60)
+    assert {each.status for each in cluster.pulls("bitnami/redis")} == {401}
+
+    with_login = cluster.run(image, "nginx", imagePullSecrets=[{"name": "login"}])
+    wait_until(lambda: is_ready(cluster.pod(with_login)), 60)
+    served = [each for each in cluster.pulls("bitnami/redis") if each.status == 200]
+    assert {each.user for each in served} == {login.username}
+
+
+def test_a_pod_can_be_looked_into_and_reaches_the_proxy_and_the_api_server(
+    joined: Joined,
+) -> None:
+    cluster = joined.cluster
+    image = f"{cluster.domain}/library/busybox:stable"
+    name = cluster.run(image, "sh", "-c", "echo started; exec sleep 600")
+    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    assert client.CoreV1Api(cluster.api).read_namespaced_pod_log(name, "default") == "started\n"
+    names = cluster.in_pod(name, "sh", "-c", f"nslookup {cluster.domain}")
+    assert cluster.network.registries[0] in names
+    unknown = cluster.in_pod(name, "sh", "-c", "nslookup quay.io")
+    assert "NXDOMAIN" in unknown
+    # busybox knows no elliptic curves; that the API server refuses plain HTTP shows it was reached.
+    get = "wget -O - http://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/version"
+    assert "HTTP/1.0 400 Bad Request" in cluster.in_pod(name, "sh", "-c", get)
+
+
+def test_the_machine_reaches_pods(joined: Joined) -> None:
+    """As an API server must whose webhooks run in Pods."""
+    cluster = joined.cluster
+    name = cluster.run(f"{cluster.domain}/library/nginx:latest", "nginx")
+    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    address = cluster.pod(name).status.pod_ip
+    wait_until(lambda: answers(80, address))
+
+
+def test_containerd_can_be_restarted_under_running_pods(joined: Joined) -> None:
+    cluster = joined.cluster
+    image = f"{cluster.domain}/library/nginx:latest"
+    first = cluster.run(image, "nginx")
+    wait_until(lambda: is_ready(cluster.pod(first)), 60)
+    before = joined.main_process("containerd")
+    joined.run("systemctl", "restart", "containerd.service")
+    assert joined.main_process("containerd") != before
+    second = cluster.run(image, "nginx")
+    wait_until(lambda: is_ready(cluster.pod(second)), 60)
+    assert cluster.pod(first).status.container_statuses[0].restart_count == 0
+
+
+def test_a_service_that_was_killed_is_started_again(joined: Joined) -> None:
+    before = joined.main_process("kubelet")
+    os.kill(before, signal.SIGKILL)
+
+    def after() -> int | None:
+        try:
+            return joined.main_process("kubelet")
+        except ValueError:
+            return None
+
+    wait_until(lambda: after() not in {before, None}, 10)
+
+
+def test_systemctl_refuses_what_the_node_does_not_have(joined: Joined) -> None:
+    done = subprocess.run(
+        ["nsenter", "--all", "--target", str(joined.node.pid), "systemctl", "restart", "docker"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no `restart docker`" in done.stderr
+
+
+def test_there_is_no_way_out_of_the_node(joined: Joined) -> None:
+    routes = json.loads(joined.run("ip", "-json", "route", "show", "table", "all"))
+    assert "default" not in [each["dst"] for each in routes]
+
+
+class Machine:
+    """What a node must leave as it was."""
+
+    SETTINGS = (
+        "/proc/sys/vm/overcommit_memory",
+        "/proc/sys/kernel/panic",
+        "/proc/sys/kernel/panic_on_oops",
+        "/proc/sys/kernel/keys/root_maxkeys",
+        "/proc/sys/net/ipv4/ip_forward",
+    )
+    FILES = (
+        "/etc/containerd",
+        "/etc/cni",
+        "/etc/kubernetes",
+        "/etc/resolv.conf",
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/opt/cni",
+        "/run/containerd",
+        "/run/netns",
+        "/run/real-node",
+        "/usr/bin/systemctl",
+        "/usr/libexec/kubernetes",
+        "/usr/local/bin/containerd",
+        "/var/lib/cni",
+        "/var/lib/containerd",
+        "/var/lib/kubelet",
+        "/var/log/pods",
+    )
+
+    def __init__(self) -> None:
+        self.seen = {
+            "mounts": Path("/proc/self/mounts").read_text(),
+            "links": sorted(psutil.net_if_addrs()),
+            "settings": [Path(each).read_text() for each in self.SETTINGS],
+            "files": [
+                (each, Path(each).stat().st_mtime_ns if Path(each).exists() else None)
+                for each in self.FILES
+            ],
+        }
+
+
+def processes_with(word: str) -> list[list[str]]:
+    """The command lines that have this word in them."""
+    return [
+        each.info["cmdline"]
+        for each in psutil.process_iter(["cmdline"])
+        if any(word in part for part in each.info["cmdline"] or ())
+    ]
+
+
+def test_a_node_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    with running_cluster(tmp_path) as cluster:
+        before = Machine()
+        links = set(before.seen["links"]) - {cluster.network.name, cluster.network.peer}
+        with cluster.start_node(Containerd.V2_4) as node:
+            name = cluster.run(f"{cluster.domain}/library/nginx:latest", "nginx")
+            wait_until(lambda: is_ready(cluster.pod(name)), 60)
+            assert cgroups.found(node.cgroup)
+            inside = psutil.Process(node.pid).children(recursive=True)
+            assert len(inside) > 4
+        assert not any(psutil.pid_exists(each.pid) for each in inside)
+        assert not cgroups.found(node.cgroup)
+        assert not [each for each in processes_with(node.cgroup) if each]
+    after = Machine()
+    assert set(after.seen.pop("links")) == links
+    before.seen.pop("links")
+    assert after.seen == before.seen
+    assert not processes_with(str(tmp_path))
+
+
+def test_what_a_killed_node_leaves_can_be_cleared(tmp_path: Path) -> None:
+    with running_cluster(tmp_path) as cluster:
+        node = cluster.start_node(Containerd.V2_4)
+        name = cluster.run(f"{cluster.domain}/library/nginx:latest", "nginx")
+        wait_until(lambda: is_ready(cluster.pod(name)), 60)
+        os.kill(node.pid, signal.SIGKILL)
+        wait_until(lambda: not psutil.pid_exists(node.pid))
+        assert cgroups.found(node.cgroup)
+        real_node.clear(cluster.folder / "real-node")
+        assert not cgroups.found(node.cgroup)
+        assert cluster.network.name not in psutil.net_if_addrs()
+        real_node.clear(cluster.folder / "real-node")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param(
+            (sys, "platform", "darwin"), "a real node needs Linux, this is darwin", id="os"
+        ),
+        pytest.param((os, "geteuid", lambda: 1000), "a real node needs root", id="user"),
+    ],
+)
+def test_a_machine_that_cannot_have_a_node_says_why(
+    monkeypatch: pytest.MonkeyPatch, change: tuple[Any, str, Any], reason: str
+) -> None:
+    monkeypatch.setattr(*change)
+    assert real_node.supported() == reason
+
+
+def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", "/nowhere")
+    reason = real_node.supported()
+    assert reason is not None
+    assert reason.startswith("a real node needs unshare, mount, ip, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "code", "found"),
+    [
+        pytest.param("a.example.", "A", dns.rcode.NOERROR, ["192.168.0.64"], id="known"),
+        pytest.param("A.Example.", "A", dns.rcode.NOERROR, ["192.168.0.64"], id="any case"),
+        pytest.param("a.example.", "AAAA", dns.rcode.NOERROR, [], id="no IPv6"),
+        pytest.param("b.example.", "A", dns.rcode.NXDOMAIN, [], id="unknown"),
+    ],
+)
+def test_the_name_server_knows_the_names_of_its_table(
+    name: str, kind: str, code: dns.rcode.Rcode, found: list[str]
+) -> None:
+    response = answer(dns.message.make_query(name, kind), {"a.example": "192.168.0.64"})
+    assert response.rcode() == code
+    assert [item.to_text() for rrset in response.answer for item in rrset] == found
+
+
+def test_a_network_takes_a_range_that_nothing_uses() -> None:
+    used = [
+        IPv4Network("192.168.0.0/17"),
+        IPv4Network("192.168.128.0/18"),
+        IPv4Network("10.0.0.0/8"),
+    ]
+    found = {network._free_subnet(used) for _ in range(50)}
+    assert all(each.subnet_of(IPv4Network("192.168.192.0/18")) for each in found)
+    with pytest.raises(network.NetworkError, match="no /24"):
+        network._free_subnet([IPv4Network("192.0.0.0/8")])

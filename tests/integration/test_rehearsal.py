@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ import psutil
 import pytest
 import yaml
 
+from rehearsal.admit import admit
 from rehearsal.control_plane import client_of
 from rehearsal.engine import embedded
 from rehearsal.engine.deploy import outputs_of, stack_config
 from rehearsal.engine.kubernetes_applier import KubernetesApplier
+from rehearsal.engine.policy_switch import PolicyEngine, switch
 from rehearsal.engine.volcengine_applier import VolcengineApplier
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts import obtain
 from rehearsal.progress import Progress
-from rehearsal.stage import Run
+from rehearsal.stage import Run, api_client
 from tests.integration.conftest import rehearsal
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
@@ -180,6 +183,35 @@ def test_admit_can_put_each_engine_in_force(deployed: Run, engine: str) -> None:
         "quay.io/a/b:1",
         f"{DOMAIN}/{written[2]}",
     ]
+
+
+def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice(
+    deployed: Run,
+) -> None:
+    api = api_client(deployed)
+    stopped = threading.Event()
+    admitted: list[str | None] = []
+
+    def ask() -> None:
+        while not stopped.is_set():
+            admitted.extend(each.admitted for each in admit(api, ["nginx"] * 20, workers=2))
+
+    switch(deployed, PolicyEngine.CLUSTER_POLICY, Progress())
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for engine in (
+            PolicyEngine.MUTATING_POLICY,
+            PolicyEngine.MUTATING_ADMISSION_POLICY,
+            PolicyEngine.CLUSTER_POLICY,
+        ):
+            switch(deployed, engine, Progress())
+            time.sleep(1)
+    finally:
+        stopped.set()
+        asking.join()
+    assert len(admitted) > 100
+    assert set(admitted) == {f"{DOMAIN}/library/nginx"}
 
 
 def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed: Run) -> None:

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,31 @@ def node(
     containerd.reset(FRESH[version])
     yield Node(containerd=containerd, world=world, login=login, version=version)
     world.fault(None)
+
+
+@pytest.fixture
+def while_running() -> Callable[[Callable[[int], None], int, Callable[[], object], int], int]:
+    """Does one thing so often while another is done at least so often; how often that was."""
+
+    def run(
+        one: Callable[[int], None], times: int, other: Callable[[], object], at_least: int
+    ) -> int:
+        ended = threading.Event()
+        done = 0
+        with ThreadPoolExecutor(1) as pool:
+
+            def ones() -> None:
+                try:
+                    for turn in range(times):
+                        one(turn)
+                finally:
+                    ended.set()
+
+            running = pool.submit(ones)
+            while not ended.is_set() or done < at_least:
+                other()
+                done += 1
+            running.result()
+        return done
+
+    return run

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import secrets
+import shutil
+import signal
 import socket
 import socketserver
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +145,59 @@ class Node:
             for each in sorted(root.rglob("*"))
         }
 
+    def encoded_login(self) -> str:
+        """The login as an Authorization header has it."""
+        login = f"{self.world.username}:{self.world.passwords[-1]}"
+        return base64.b64encode(login.encode()).decode()
+
+    def traced(self, folder: Path, words: Path, kill_at: int = 0) -> dict[str, str]:
+        """An environment in which commands that change files, and curl, note their words.
+
+        The one numbered `kill_at` kills the script and all of its commands instead.
+        """
+        folder.mkdir()
+        counter = folder / "count"
+        counter.write_text("0")
+        for name in ("mv", "cp", "mkdir", "rm", "rmdir", "chmod", "curl", "systemctl"):
+            found = shutil.which(name) or f"/usr/bin/{name}"
+            real = self.containerd.binaries / name if name == "systemctl" else Path(found)
+            shim = folder / name
+            shim.write_text(
+                _SHIM.format(counter=counter, words=words, real=real, name=name, kill_at=kill_at)
+            )
+            shim.chmod(0o755)
+        return {"PATH": f"{folder}:{self.containerd.binaries}:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def count_steps(self, folder: Path, mode: str, **more: str) -> int:
+        """How many such commands a run of this mode makes; the node is as before afterwards."""
+        if mode == "remove":
+            self.script("once", **more)
+        traced = self.traced(folder / "counted", folder / "words")
+        assert self.script(mode, **more, **traced).returncode == 0
+        if mode != "remove":
+            self.script("remove", **more)
+        return int((folder / "counted" / "count").read_text())
+
+    def killed_at(self, folder: Path, at: int, mode: str, **more: str) -> None:
+        """Run the script and kill it with SIGKILL at one such command."""
+        done = self.script(mode, **more, **self.traced(folder, folder / "words", at))
+        assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """The node's /etc/containerd on a file system with no room left."""
+        text = self.config.read_text()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/etc/containerd"]
+        assert self.containerd.run(mount).returncode == 0
+        try:
+            self.config.write_text(text)
+            with suppress(OSError), (self.config.parent / "filler").open("wb", 0) as filler:
+                while True:
+                    filler.write(b"0" * 4096)
+            yield
+        finally:
+            self.containerd.run(["umount", "/etc/containerd"])
+
     def pulled_through_the_proxy(self, image: str = IMAGE) -> bool:
         """Pull an image; whether the proxy served its manifest."""
         before = len(self.world.records())
@@ -151,3 +208,20 @@ class Node:
 
 FRESH: Mapping[str, str] = {"1.6": "version = 2\n", "2.4": "version = 3\n"}
 """A config.toml that says nothing."""
+PATCHES: Mapping[str, str] = {
+    "1.6": 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{path}"\n',
+    "2.4": "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '{path}'\n",
+    "mirrors 1.6": '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\n'
+    'endpoint = ["https://mirror.example"]\n',
+    "mirrors 2.4": "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io']\n"
+    "endpoint = ['https://mirror.example']\n",
+}
+"""Pieces of config.toml: with a config_path, and with the older kind of mirror."""
+_SHIM = """\
+#!/bin/sh
+number=$(($(/bin/cat {counter}) + 1))
+echo "$number" >{counter}
+echo "{name} $*" >>{words}
+[ "$number" != {kill_at} ] || kill -9 0
+exec {real} "$@"
+"""

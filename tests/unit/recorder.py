@@ -34,6 +34,7 @@ class Registered:
     protect: bool
     ignore_changes: tuple[str, ...]
     delete_before_replace: bool
+    after_create: tuple[str, ...]
 
     @property
     def inputs(self) -> Any:
@@ -132,6 +133,7 @@ class Monitor(MockMonitor):
                         protect=request.protect,
                         ignore_changes=tuple(request.ignoreChanges),
                         delete_before_replace=request.deleteBeforeReplace,
+                        after_create=tuple(request.hooks.after_create),
                     )
                 )
         return answer

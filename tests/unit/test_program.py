@@ -281,6 +281,12 @@ def test_an_older_kubernetes_gets_the_native_policy_in_its_own_version() -> None
     assert len(recording.of_type(NATIVE.replace("/v1:", "/v1beta1:"))) == 1
 
 
+def test_an_update_is_held_until_a_new_policy_has_reached_every_api_server(
+    micro: Recording,
+) -> None:
+    assert len(micro.one(POLICY).after_create) == 1
+
+
 def test_the_successor_of_cluster_policy_can_be_chosen() -> None:
     recording = record(config(changed(MICRO, "redirect.engine", "MutatingPolicy")))
     policy = recording.one("kubernetes:policies.kyverno.io/v1:MutatingPolicy")

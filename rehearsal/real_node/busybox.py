@@ -1,0 +1,36 @@
+"""A busybox image whose shell and tools are real, for Pods that run scripts on a real node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rehearsal.data_plane.images import SampleImage, publish
+from rehearsal.progress import Progress
+from rehearsal.real_node import packages
+
+IMAGE = SampleImage(
+    repository="library/busybox",
+    tags=("stable",),
+    version="stable",
+    entrypoint=(),
+    command=("sh",),
+)
+"""Debian's static busybox. Few of its programs are files; its shell knows them all."""
+
+
+def publish_busybox(
+    *, registry: str, crane: Path, ca_certificate: Path, folder: Path, progress: Progress
+) -> None:
+    """Push the image; `registry` is host:port of the upstream registry, `folder` for scratch.
+
+    Raises PackageError or PublishError.
+    """
+    program = packages.obtain(("busybox-static",), progress)["busybox-static"]
+    publish(
+        [IMAGE],
+        program=program,
+        registry=registry,
+        crane=crane,
+        ca_certificate=ca_certificate,
+        folder=folder,
+    )
