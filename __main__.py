@@ -10,6 +10,7 @@ import settings as inputs
 from components.cluster import Cluster, ClusterArgs
 from components.image_redirect import ImageRedirect, ImageRedirectArgs
 from components.kyverno import Kyverno, KyvernoArgs
+from components.node_mirror import NodeMirror, NodeMirrorArgs
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
 from components.pull_check import PullCheck, PullCheckArgs
 from components.pull_credentials import SECRET, PullCredentials, PullCredentialsArgs
@@ -31,7 +32,7 @@ def main() -> None:
     clusters = {each.name: declare_cluster(each) for each in settings.clusters}
     access = declare_vpc_access(settings, registry, list(clusters.values()))
     serving: list[pulumi.Resource] = [registry, *([access] if access else [])]
-    redirects = {}
+    redirects, mirrors = {}, {}
     for each in settings.clusters:
         ready = list(serving)
         if settings.pull_check.enabled:
@@ -42,7 +43,11 @@ def main() -> None:
             redirects[each.name] = declare_redirect(
                 settings, each, clusters[each.name], registry, ready
             )
-    export(settings, registry, access, redirects)
+        if inputs.Way.NODES in each.ways:
+            mirrors[each.name] = declare_node_mirror(
+                settings, each.name, clusters[each.name], registry, ready
+            )
+    export(settings, registry, access, redirects, mirrors)
 
 
 def declare_registry(settings: Settings) -> ProxyRegistry:
@@ -170,6 +175,32 @@ def declare_redirect(
     )
 
 
+def declare_node_mirror(
+    settings: Settings,
+    name: str,
+    target: Cluster,
+    registry: ProxyRegistry,
+    ready: Sequence[pulumi.Resource],
+) -> NodeMirror:
+    """The containerd mirror on every node of one cluster."""
+    mirror = settings.node_mirror
+    login = settings.login.password if settings.registry.private_namespaces else None
+    return NodeMirror(
+        f"{name}-node-mirror",
+        NodeMirrorArgs(
+            domain=registry.domain,
+            image=mirror.image or pulumi.Output.concat(registry.domain, "/library/busybox:latest"),
+            username=registry.username if login else None,
+            password=inputs.secret(login),
+            strict=mirror.strict,
+            ca_certificate=mirror.ca_certificate,
+            restart_command=mirror.restart_command,
+            privileged=mirror.privileged,
+        ),
+        pulumi.ResourceOptions(providers=[target.provider], depends_on=ready),
+    )
+
+
 def declare_pull_credentials(
     settings: Settings,
     name: str,
@@ -202,6 +233,7 @@ def export(
     registry: ProxyRegistry,
     access: VpcAccess | None,
     redirects: Mapping[str, ImageRedirect],
+    mirrors: Mapping[str, NodeMirror],
 ) -> None:
     """The stack's outputs."""
     names = [each.name for each in settings.registry.namespaces]
@@ -211,6 +243,10 @@ def export(
     pulumi.export("namespaces", registry.namespaces)
     pulumi.export("vpcs", access.vpc_ids if access else [])
     pulumi.export("policies", {name: each.policy_name for name, each in redirects.items()})
+    pulumi.export("nodeMirrors", {name: each.daemon_set for name, each in mirrors.items()})
+    if mirrors:
+        scripts = {name: each.node_pool_script for name, each in mirrors.items()}
+        pulumi.export("nodePoolScripts", pulumi.Output.secret(scripts))
     pulumi.export(
         "login",
         pulumi.Output.secret({"username": registry.username, "password": registry.password}),

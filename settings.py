@@ -329,6 +329,20 @@ class Redirect(Section):
     exclude: Exclusions = Exclusions()
 
 
+class NodeMirror(Section):
+    """The proxy as containerd's docker.io mirror on every node of clusters that use `nodes`."""
+
+    image: Annotated[str, Field(min_length=1)] | None = None
+    """What the DaemonSet runs, a busybox; `library/busybox:latest` of the proxy when not set."""
+    strict: bool = False
+    """Do not fall back to Docker Hub while the proxy fails."""
+    ca_certificate: str | None = None
+    """The authority that signed the proxy's certificate, PEM, if nodes do not trust it already."""
+    restart_command: Annotated[str, Field(min_length=1)] = "systemctl restart containerd"
+    privileged: bool = False
+    """Run the DaemonSet's Pods privileged, where a node's confinement asks for it."""
+
+
 class PullCheck(Section):
     """Proof, from inside each cluster, that the proxy serves before Pods are redirected to it."""
 
@@ -359,6 +373,7 @@ class Settings(Section):
     kyverno: Kyverno = Kyverno()
     redirect: Redirect = Redirect()
     pull_check: PullCheck = PullCheck()
+    node_mirror: NodeMirror = NodeMirror()
 
 
 def secret(value: SecretStr | None) -> pulumi.Output[str] | None:
@@ -537,6 +552,7 @@ def _model_at(path: tuple[int | str, ...]) -> type[BaseModel]:
         "redirect": Redirect,
         "exclude": Exclusions,
         "pullCheck": PullCheck,
+        "nodeMirror": NodeMirror,
     }
     names = [part for part in path if isinstance(part, str)]
     return models[names[-1]] if names else Settings
@@ -795,6 +811,14 @@ def _pull_rules(settings: Settings) -> Iterator[Problem]:
             found=f"nothing, with private namespaces: {', '.join(private)}",
             allowed="a password: nobody pulls from a private namespace without a login (page)",
             do=f"{_set('login.password', secret=True)}, or give the namespaces access: Public",
+        )
+    nodes = any(Way.NODES in each.ways for each in settings.clusters)
+    if nodes and settings.node_mirror.image is None and "library" not in served:
+        yield Problem(
+            setting="nodeMirror.image",
+            found="nothing, with namespace library not served",
+            allowed="an image the nodes can pull; the default is the proxy's library/busybox",
+            do=_set("nodeMirror.image"),
         )
     check = settings.pull_check
     if check.enabled and check.namespace not in served:

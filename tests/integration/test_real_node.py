@@ -113,8 +113,11 @@ class Cluster:
             command=list(command),
             stdout=True,
             stderr=True,
+            _preload_content=False,
         )
-        return str(said)
+        said.run_forever(timeout=20)
+        said.close()
+        return str(said.read_all())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +143,7 @@ class Joined:
         (found,) = (
             each.pid
             for each in psutil.Process(self.node.pid).children()
-            if Path(each.cmdline()[0]).name == program
+            if each.status() != psutil.STATUS_ZOMBIE and Path(each.exe()).name == program
         )
         return int(found)
 
@@ -369,7 +372,7 @@ def test_a_service_that_was_killed_is_started_again(joined: Joined) -> None:
     def after() -> int | None:
         try:
             return joined.main_process("kubelet")
-        except ValueError:
+        except (ValueError, psutil.Error):
             return None
 
     wait_until(lambda: after() not in {before, None}, 10)

@@ -294,6 +294,24 @@ def test_the_successor_of_cluster_policy_can_be_chosen() -> None:
     assert len(recording.of_type(RELEASE)) == 1
 
 
+DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
+
+
+def test_nodes_are_left_alone_unless_a_cluster_asks(enterprise: Recording) -> None:
+    assert enterprise.of_type(DAEMON_SET) == []
+    assert "nodePoolScripts" not in enterprise.outputs
+
+
+def test_a_cluster_can_use_both_ways() -> None:
+    document = changed(ENTERPRISE, "clusters.0.ways", ["nodes", "admission"])
+    recording = record(config(document))
+    (daemon_set,) = recording.of_type(DAEMON_SET)
+    assert daemon_set.provider.endswith("::apps-provider-id")
+    assert recording.outputs["nodeMirrors"] == {"apps": "dockerhub-proxy-nodes/node-mirror"}
+    assert set(recording.outputs["nodePoolScripts"].value) == {"apps"}
+    assert len(recording.of_type(POLICY)) == 4
+
+
 def test_private_namespaces_bring_a_login_for_redirected_pods(enterprise: Recording) -> None:
     copying = [each for each in enterprise.of_type(POLICY) if "credentials" in each.name]
     assert {each.name for each in copying} == {
