@@ -82,6 +82,18 @@ def chart_values(args: KyvernoArgs) -> dict[str, Any]:
     controller; the chart spreads them over nodes and gives them a disruption budget.
     """
     several = args.replicas > 1
+    left_out = {
+        "namespaceSelector": {
+            "matchExpressions": [
+                {
+                    "key": "kubernetes.io/metadata.name",
+                    "operator": "NotIn",
+                    "values": sorted({"kube-system", args.namespace}),
+                }
+            ]
+        }
+    }
+    takes_a_list = int(args.version.removeprefix("v").split(".")[1]) < 3
     values: dict[str, Any] = {
         "admissionController": {
             "replicas": args.replicas,
@@ -90,19 +102,8 @@ def chart_values(args: KyvernoArgs) -> dict[str, Any]:
         "backgroundController": {"replicas": 2 if several else 1},
         "cleanupController": {"replicas": 2 if several else 1},
         "reportsController": {"replicas": 2 if several else 1},
-        "config": {
-            "webhooks": {
-                "namespaceSelector": {
-                    "matchExpressions": [
-                        {
-                            "key": "kubernetes.io/metadata.name",
-                            "operator": "NotIn",
-                            "values": sorted({"kube-system", args.namespace}),
-                        }
-                    ]
-                }
-            }
-        },
+        # One selector from chart 3.3 (Kyverno 1.13) on, a list of them before.
+        "config": {"webhooks": [left_out] if takes_a_list else left_out},
     }
     if args.image_registry:
         values["global"] = {"image": {"registry": args.image_registry}}

@@ -136,9 +136,7 @@ class NodeMirror(pulumi.ComponentResource):
         daemon_set = kubernetes.apps.v1.DaemonSet(
             f"{name}-daemon-set",
             metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
-            spec=daemon_set_spec(
-                args, script=files.metadata.name, account=account.metadata.name
-            ),
+            spec=daemon_set_spec(args, script=files.metadata.name, account=account.metadata.name),
             # A Pod that ends must still be allowed to ask whether its DaemonSet is going.
             opts=pulumi.ResourceOptions.merge(
                 options,

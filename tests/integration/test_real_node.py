@@ -21,7 +21,6 @@ import dns.rcode
 import psutil
 import pytest
 from kubernetes import client
-from kubernetes.stream import stream
 
 from rehearsal import control_plane, real_node
 from rehearsal.data_plane.access_log import AccessRecord, read_log
@@ -63,6 +62,8 @@ class Cluster:
     network: Network
     volcengine: RunningEmulator
     domain: str
+    kubectl: tuple[str, ...]
+    """kubectl with its kubeconfig."""
 
     def start_node(self, version: Containerd) -> RealNode:
         return real_node.start(
@@ -106,18 +107,16 @@ class Cluster:
         return state.waiting.reason if state and state.waiting else None
 
     def in_pod(self, name: str, *command: str) -> str:
-        said: Any = stream(
-            client.CoreV1Api(self.api).connect_get_namespaced_pod_exec,
-            name,
-            "default",
-            command=list(command),
-            stdout=True,
-            stderr=True,
-            _preload_content=False,
+        """What a command in a Pod says, both outputs together; it may fail."""
+        done = subprocess.run(
+            [*self.kubectl, "exec", "--quiet", name, "--", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=30,
         )
-        said.run_forever(timeout=20)
-        said.close()
-        return str(said.read_all())
+        return done.stdout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +217,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             network=link,
             volcengine=volcengine,
             domain=domain,
+            kubectl=(str(parts["kubectl"]), f"--kubeconfig={plane.kubeconfig}"),
         )
 
 

@@ -359,6 +359,14 @@ def test_kyverno_never_waits_on_itself(micro: Recording) -> None:
     assert expression["values"] == ["kube-system", "kyverno"]
 
 
+def test_an_older_chart_is_given_its_own_form_of_webhook_selectors() -> None:
+    values = (
+        record(config(changed(MICRO, "kyverno.version", "3.2.8"))).one(RELEASE).inputs["values"]
+    )
+    ((selector),) = values["config"]["webhooks"]
+    assert "namespaceSelector" in selector
+
+
 def test_a_kyverno_that_is_there_is_not_installed() -> None:
     recording = record(config(changed(MICRO, "kyverno.install", False)))
     assert recording.of_type(RELEASE) == []
