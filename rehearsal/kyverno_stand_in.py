@@ -70,6 +70,7 @@ class StandIn:
         self._namespace = ""
         self._service_account = ""
         self._arguments: list[str] = []
+        self._variables: dict[str, str] = {}
         self._webhook = 0
 
     def step(self) -> None:
@@ -99,6 +100,9 @@ class StandIn:
                 pod = each.spec.template.spec
                 self._service_account = str(pod.service_account_name)
                 self._arguments = list(pod.containers[0].args)
+                self._variables = {
+                    each.name: each.value for each in pod.containers[0].env or [] if each.value
+                }
                 return str(each.metadata.uid)
         return ""
 
@@ -161,6 +165,7 @@ class StandIn:
             self._controller.name,
             [self._binary, *with_flags(self._arguments, here)],
             environment={
+                **self._variables,
                 "KYVERNO_NAMESPACE": namespace,
                 "KYVERNO_SERVICEACCOUNT_NAME": account,
                 "KYVERNO_DEPLOYMENT": self._controller.deployment,

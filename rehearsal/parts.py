@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from pathlib import Path
 from rehearsal.locations import GO_MODULES, cache
 from rehearsal.progress import Progress
 
-GO_VERSION = (1, 26)
+GO_VERSION = (1, 26, 6)
 """The oldest Go that builds every part."""
 
 _KUBERNETES = "v1.37.2"
@@ -79,6 +80,10 @@ PARTS: Mapping[str, Part] = {
         files={"stages": "sigs.k8s.io/kwok//kustomize/stage"},
     ),
     "registry": Part(binaries={"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
+    "oracle": Part(
+        binaries={"oracle": "."},
+        files={"distribution-reference": "github.com/distribution/reference//"},
+    ),
     "crane": Part(binaries={"crane": "github.com/google/go-containerregistry/cmd/crane"}),
     "nginx": Part(binaries={"nginx": "."}),
     "containerd": Part(
@@ -153,6 +158,27 @@ def _given(binary: str, part: Part) -> Path | None:
     return Path(path) if re.search(part.version, said.stdout + said.stderr) else None
 
 
+def module_files(source: str, name: str, progress: Progress) -> Path:
+    """A file or folder of a Go module, `module@version//path`, downloaded once into the cache.
+
+    `name` is what it is kept as. Nothing else of the module stays.
+
+    Raises:
+        PartError: when the module or the path in it cannot be had.
+    """
+    target = cache() / "module-files" / name
+    with _locked(f"module-files-{name}"):
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+                environment = {**go_environment(progress), "GOMODCACHE": f"{scratch}/modules"}
+                partial = Path(scratch) / "kept"
+                with progress.step(f"downloading {source}"):
+                    _keep(source, partial, Path(scratch), environment)
+                partial.rename(target)
+    return target
+
+
 def _fingerprint(name: str, part: Part) -> str:
     """What a build of this part depends on, as 16 hex digits."""
     digest = hashlib.sha256()
@@ -176,7 +202,7 @@ def _build(name: str, part: Part, folder: Path, progress: Progress) -> None:
         progress.step(f"building {name} from its pinned Go modules", log=log),
         log.open("w") as out,
     ):
-        environment = _go_environment(progress)
+        environment = go_environment(progress)
         module = GO_MODULES / name
         for binary, package in part.binaries.items():
             command = [
@@ -208,6 +234,8 @@ def _keep(source: str, target: Path, module: Path, environment: Mapping[str, str
     if listed.returncode != 0:
         raise PartError(f"{path}: {listed.stderr.strip() or listed.stdout.strip()}")
     origin = Path(json.loads(listed.stdout)["Dir"]) / inner
+    if not origin.exists():
+        raise PartError(f"{path} has no {inner}")
     if origin.is_dir():
         shutil.copytree(origin, target, copy_function=shutil.copyfile)
     else:
@@ -220,7 +248,7 @@ def _go_caches() -> tuple[Path, Path]:
     return cache() / "go" / "build", cache() / "go" / "modules"
 
 
-def _go_environment(progress: Progress) -> dict[str, str]:
+def go_environment(progress: Progress) -> dict[str, str]:
     """The environment of a Go build: a toolchain, caches of our own, no cgo."""
     build, modules = _go_caches()
     return {
@@ -243,10 +271,10 @@ def _go_folder(progress: Progress) -> Path:
 
 
 @once
-def _go_version(go: str) -> tuple[int, int]:
+def _go_version(go: str) -> tuple[int, int, int]:
     said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
-    match = re.match(r"go(\d+)\.(\d+)", said.stdout)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+    match = re.match(r"go(\d+)\.(\d+)(?:\.(\d+))?", said.stdout)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
 
 
 def _installed_go(progress: Progress) -> Path:

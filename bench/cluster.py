@@ -1,0 +1,211 @@
+"""The one API server and the one Kyverno that everything is measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from bench.docker_hub import NAMES
+from bench.load import DOMAIN, HUB_IMAGE, Case, Connection
+from rehearsal import chart, control_plane, kyverno_stand_in
+from rehearsal.data_plane.certificates import Authority
+from rehearsal.parts import obtain
+from rehearsal.processes import Processes, free_port
+from rehearsal.progress import Progress
+
+WEBHOOK_TIMEOUT_SECONDS = 2
+"""Kyverno's `--webhookTimeout`, as the stack sets it."""
+
+_PATHS = {
+    "ClusterPolicy": "kyverno.io/v1/clusterpolicies",
+    "MutatingPolicy": "policies.kyverno.io/v1/mutatingpolicies",
+    "MutatingAdmissionPolicy": "admissionregistration.k8s.io/v1/mutatingadmissionpolicies",
+    "MutatingAdmissionPolicyBinding": (
+        "admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings"
+    ),
+}
+
+
+class BenchError(Exception):
+    """Something cannot be measured; the message says what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A running control plane with Kyverno and no policy."""
+
+    plane: control_plane.ControlPlane
+    hub: str
+    """The URL of the registry that plays Docker Hub."""
+    trust: ssl.SSLContext
+    connection: Connection
+
+    def set_delay(self, milliseconds: int) -> None:
+        """Let Docker Hub answer each request after so long."""
+        request = urllib.request.Request(f"{self.hub}/delay/{milliseconds}", method="PUT")
+        with urllib.request.urlopen(request, context=self.trust):
+            pass
+
+    def requests(self) -> int:
+        """How many requests Docker Hub has had."""
+        with urllib.request.urlopen(f"{self.hub}/requests", context=self.trust) as answer:
+            return int(answer.read())
+
+    @contextmanager
+    def policy(self, documents: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """A policy in force while the context lasts; before and after it there is none.
+
+        Raises:
+            BenchError: when it does not take effect, or does not go.
+        """
+        self._settle(redirects=False)
+        try:
+            for each in documents:
+                self._ask("PATCH", each, json.dumps(each).encode())
+            if documents:
+                self._settle(redirects=True)
+            yield
+        finally:
+            for each in reversed(documents):
+                self._ask("DELETE", each)
+            self._settle(redirects=False)
+
+    @contextmanager
+    def frozen_kyverno(self) -> Iterator[None]:
+        """Kyverno accepts connections but answers none."""
+        (kyverno,) = (p for p in psutil.Process().children() if p.name() == "kyverno")
+        kyverno.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            kyverno.send_signal(signal.SIGCONT)
+
+    def _ask(self, method: str, document: Mapping[str, Any], body: bytes | None = None) -> None:
+        name = document["metadata"]["name"]
+        options = "?fieldManager=bench&force=true" if body else ""
+        path = f"/apis/{_PATHS[document['kind']]}/{name}{options}"
+        deadline = time.monotonic() + 30
+        while True:
+            status, answer = self.connection.ask(
+                method, path, body, "application/apply-patch+yaml" if body else "application/json"
+            )
+            if status < 300 or (method == "DELETE" and status == 404):
+                return
+            if time.monotonic() > deadline:
+                raise BenchError(f"{method} {path}: {status} {answer[:500].decode()}")
+            time.sleep(0.2)
+
+    def _settle(self, *, redirects: bool) -> None:
+        """Wait until eight Pods in a row come out as they should."""
+        pod = Case().pod()
+        expected = f"{DOMAIN}/library/{HUB_IMAGE}" if redirects else HUB_IMAGE
+        deadline = time.monotonic() + 60
+        in_a_row = 0
+        while in_a_row < 8:
+            status, body = self.connection.admit(pod)
+            image = json.loads(body)["spec"]["containers"][0]["image"] if status == 201 else ""
+            in_a_row = in_a_row + 1 if image == expected else 0
+            if time.monotonic() > deadline:
+                raise BenchError(f"a Pod is still admitted with {image or body!r}, not {expected}")
+            time.sleep(0.02)
+
+
+@contextmanager
+def cluster(folder: Path, progress: Progress) -> Iterator[Cluster]:
+    """Start everything in `folder`, and stop it at the end."""
+    parts = obtain((*control_plane.PARTS, "kyverno", "helm"), progress)
+    with ExitStack() as stack:
+        processes = stack.enter_context(Processes(folder / "logs"))
+        authority = Authority.create(folder / "authority")
+        with progress.step("starting Kubernetes"):
+            plane = control_plane.start(processes, parts, folder / "plane", authority)
+        with progress.step("starting a registry that plays Docker Hub"):
+            hub, proxy = _start_hub(processes, folder, authority)
+        with progress.step("starting Kyverno"):
+            _start_kyverno(processes, parts, folder, plane, authority, proxy)
+        connection = Connection(plane)
+        stack.callback(connection.close)
+        _until(lambda: connection.admit(Case().pod())[0] == 201, "Pods can be created")
+        yield Cluster(plane=plane, hub=hub, trust=authority.context(), connection=connection)
+
+
+def _start_hub(processes: Processes, folder: Path, authority: Authority) -> tuple[str, str]:
+    port = free_port()
+    issued = authority.issue([*NAMES, "127.0.0.1"], folder / "hub")
+    ready = folder / "hub.ready"
+    processes.start(
+        "docker-hub",
+        [
+            *(sys.executable, "-m", "bench.docker_hub"),
+            *(str(port), issued.certificate, issued.key, ready),
+        ],
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)},
+        ready=lambda: ready.is_file() and bool(ready.read_text()),
+    )
+    return f"https://127.0.0.1:{port}", ready.read_text()
+
+
+def _start_kyverno(
+    processes: Processes,
+    parts: Mapping[str, Path],
+    folder: Path,
+    plane: control_plane.ControlPlane,
+    authority: Authority,
+    proxy: str,
+) -> None:
+    chart.assemble(parts, folder / "chart")
+    excluded = {
+        "key": "kubernetes.io/metadata.name",
+        "operator": "NotIn",
+        "values": ["kube-system", "kyverno"],
+    }
+    webhooks = {"namespaceSelector": {"matchExpressions": [excluded]}}
+    values = folder / "values.yaml"
+    values.write_text(yaml.safe_dump({"config": {"webhooks": webhooks}}))
+    manifests = subprocess.run(
+        [
+            *(parts["helm"], "template", "kyverno", folder / "chart", "--namespace=kyverno"),
+            *("--no-hooks", "--include-crds", f"--values={values}", "--kube-version=1.37.2"),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    (folder / "kyverno.yaml").write_text(manifests)
+    kubectl: list[str | Path] = [parts["kubectl"], f"--kubeconfig={plane.kubeconfig}"]
+    for command in (
+        ["create", "namespace", "kyverno"],
+        ["apply", "--server-side", "-f", folder / "kyverno.yaml"],
+    ):
+        subprocess.run([*kubectl, *command], check=True, capture_output=True)
+    wrapper = folder / "kyverno"
+    wrapper.write_text(
+        f"#!/bin/sh\nexport HTTPS_PROXY={proxy} NO_PROXY=127.0.0.1,localhost"
+        f" SSL_CERT_FILE={authority.certificate}\n"
+        f'exec {parts["kyverno"]} "$@" --webhookTimeout={WEBHOOK_TIMEOUT_SECONDS}\n'
+    )
+    wrapper.chmod(0o755)
+    (folder / "run").mkdir()
+    kyverno_stand_in.StandIn(processes, wrapper, folder / "run", plane.kubeconfig).step()
+
+
+def _until(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        if time.monotonic() > deadline:
+            raise BenchError(f"not in 60 s: {what}")
+        time.sleep(0.1)

@@ -1,0 +1,81 @@
+"""The goals of the redirect policies' cost, held against a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.numbers import percentile, shown
+from bench.run import Result
+from bench.variants import ALLOW_LISTS, NOTHING, ONE, TWENTY, our_name
+from components.redirect_policy import ENGINES
+
+ALLOWED_RATIOS = {"MutatingAdmissionPolicy": 2.0, "MutatingPolicy": 3.0, "ClusterPolicy": 5.0}
+"""How many times no policy's p50 a Pod of one container may take."""
+NOTHING_RATIO = 1.05
+"""How many times no policy's p50 a Pod with nothing to redirect may take."""
+TWENTY_MILLISECONDS = 10.0
+"""What the p50 of Pods of 20 containers may be."""
+FLAT = 1.2
+"""How many times what it takes with one namespace it may take with the most."""
+FROZEN_SECONDS = 2.0
+"""What a Pod may take while Kyverno is frozen."""
+
+_TIMER_SECONDS = 0.05
+"""What may come on top of a time-out: it ends the wait, not the request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """A goal and what was measured."""
+
+    text: str
+    measured: str
+    met: bool
+
+
+def goals(result: Result) -> Iterator[Goal]:
+    """Each goal of each engine."""
+    for engine in ENGINES:
+        for size in ALLOW_LISTS:
+            name = our_name(engine, size)
+            ratio = result.row(name, NOTHING).ratio
+            yield Goal(
+                text=f"{name}: nothing to redirect, p50 at most {NOTHING_RATIO}x no policy",
+                measured=f"{ratio:.2f}x",
+                met=ratio <= NOTHING_RATIO,
+            )
+    for engine in ENGINES:
+        ratio = result.row(engine, ONE).ratio
+        limit = ALLOWED_RATIOS[engine]
+        yield Goal(
+            text=f"{engine}: 1 container, p50 under {limit:.0f}x no policy",
+            measured=f"{ratio:.2f}x",
+            met=ratio < limit,
+        )
+    for engine in ENGINES:
+        p50 = percentile(result.row(engine, TWENTY).milliseconds, 50)
+        yield Goal(
+            text=f"{engine}: 20 containers, p50 at most {TWENTY_MILLISECONDS:.0f} ms",
+            measured=f"{shown(p50)} ms",
+            met=p50 <= TWENTY_MILLISECONDS,
+        )
+    for engine in ENGINES:
+        few, many = (
+            result.row(our_name(engine, size), ONE).ratio
+            for size in (ALLOW_LISTS[0], ALLOW_LISTS[-1])
+        )
+        yield Goal(
+            text=f"{engine}: 1,000 namespaces at most {FLAT}x what 1 takes (1 container)",
+            measured=f"{many / few:.2f}x",
+            met=many / few <= FLAT,
+        )
+    for engine in ENGINES:
+        worst = max(max(times) for times in result.frozen[engine].values()) / 1000
+        refused = result.frozen_refused[engine]
+        yield Goal(
+            text=f"{engine}: Kyverno frozen, a Pod is admitted after {FROZEN_SECONDS:.0f} s at most"
+            f" (and {_TIMER_SECONDS * 1000:.0f} ms)",
+            measured=f"{worst:.3f} s, {refused} denied",
+            met=worst <= FROZEN_SECONDS + _TIMER_SECONDS and refused == 0,
+        )

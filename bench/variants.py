@@ -1,0 +1,85 @@
+"""What is compared: the policies, and the Pods each is measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.cluster import WEBHOOK_TIMEOUT_SECONDS
+from bench.load import DOMAIN, Case
+from components.redirect_policy import ENGINES, RedirectValues, render
+
+NO_POLICY = "no policy"
+ONE, FIVE, TWENTY = Case(), Case(containers=5), Case(containers=20)
+NOTHING = Case(redirected=False)
+NOTHING_OF_TWENTY = Case(containers=20, redirected=False)
+AT_ONCE = Case(workers=16)
+NOTHING_AT_ONCE = Case(redirected=False, workers=16)
+ALL = (ONE, FIVE, TWENTY, NOTHING, NOTHING_OF_TWENTY, AT_ONCE, NOTHING_AT_ONCE)
+ALLOW_LISTS = (1, 100, 1000)
+"""Docker Hub namespaces in the allow-list; the one that counts is the last."""
+DELAYS = (0, 50, 200)
+"""Milliseconds after which Docker Hub answers the vendor's policy."""
+
+_VENDOR_POLICY = Path(__file__).with_name("vendor-policy.yaml")
+_KYVERNO_DEFAULT_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One policy in one setting."""
+
+    name: str
+    documents: Sequence[Mapping[str, Any]]
+    cases: Sequence[Case]
+    delay: int = 0
+    """Milliseconds after which Docker Hub answers."""
+    freezes: bool = False
+    """Whether Pods are created with Kyverno frozen too."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether a Pod may take seconds: measured in the first rounds alone."""
+        return self.delay > 0
+
+
+def variants() -> list[Variant]:
+    """All of them, but for no policy, which is measured before each."""
+    return [
+        *(_ours(engine, size) for engine in ENGINES for size in ALLOW_LISTS),
+        *(_vendors(delay) for delay in DELAYS),
+    ]
+
+
+def our_name(engine: str, size: int) -> str:
+    """What a variant with one of our engines is called."""
+    return engine if size == 1 else f"{engine}, {size:,} namespaces"
+
+
+def _ours(engine: str, size: int) -> Variant:
+    served = [*(f"team{number:04}" for number in range(1, size)), "library"]
+    values = RedirectValues(
+        domain=DOMAIN, namespaces=served, timeout_seconds=WEBHOOK_TIMEOUT_SECONDS
+    )
+    return Variant(
+        name=our_name(engine, size),
+        documents=render(engine, values, kubernetes_version="1.37", kyverno_version="1.19"),
+        cases=ALL if size == 1 else (ONE, TWENTY, NOTHING),
+        freezes=size == 1,
+    )
+
+
+def _vendors(delay: int) -> Variant:
+    policy = yaml.safe_load(_VENDOR_POLICY.read_text())
+    # As under a Kyverno installed without flags, which is how the page installs it.
+    policy["spec"]["webhookTimeoutSeconds"] = _KYVERNO_DEFAULT_TIMEOUT_SECONDS
+    return Variant(
+        name=f"vendor's policy, {delay} ms",
+        documents=[policy],
+        cases=(ONE, FIVE, TWENTY, NOTHING, AT_ONCE) if delay == 0 else (ONE, FIVE, TWENTY),
+        delay=delay,
+    )
