@@ -94,7 +94,8 @@ class NodeMirror(pulumi.ComponentResource):
                 "node-mirror.sh": script,
                 **({"ca.crt": args.ca_certificate} if args.ca_certificate is not None else {}),
             },
-            opts=options,
+            # A changed script is a new name: Pods of before keep theirs until they are replaced.
+            opts=pulumi.ResourceOptions(parent=self),
         )
         login = self._login(name, args, namespace, options)
         account = kubernetes.core.v1.ServiceAccount(

@@ -36,7 +36,8 @@ EXCLUDED_POD_LABELS: Final = ("cnpg.io/cluster",)
 CloudNativePG (cloudnative-pg#4138)."""
 
 _WRITES = "writes-an-image"
-_WRITES_HEAD = re.compile(r"\[(?:' library '|\{'library': 'public'\})\]\.exists\(served,")
+_SERVED_TEXT = "' library '"
+_SERVED_MAP = "{'library': 'public'}"
 _NAMESPACE = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+")
 _OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -197,7 +198,7 @@ def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift)
         _selector(OPT_OUT_LABEL, "NotIn", OPT_OUT_VALUE),
         *(_selector(key, "DoesNotExist") for key in _excluded_pod_labels(values)),
     ]
-    _set_match_condition(spec["matchConditions"], _served_in_cel(values))
+    _set_match_condition(spec["matchConditions"], _SERVED_MAP, _served_in_cel(values))
     variables = {each["name"]: each for each in spec["variables"]}
     variables["domain"]["expression"] = lift(values.domain, _domain_in_cel)
     variables["served"]["expression"] = _served_in_cel(values)
@@ -221,13 +222,16 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
             for key in _excluded_pod_labels(values)
         ),
     ]
-    variables = {each["name"]: each["variable"] for each in rule["context"]}
-    variables["domain"]["value"] = (
-        values.domain if isinstance(values.domain, str) else lift(values.domain, _checked_domain)
-    )
-    variables["served"]["value"] = _with_blanks(values.namespaces)
-    variables["private"]["value"] = _with_blanks(values.private_namespaces)
-    variables["pullSecret"]["value"] = values.pull_secret or ""
+    context = rule.get("context") or rule["mutate"]["foreach"][0]["context"]
+    (parameters,) = (each["variable"] for each in context if each["name"] == "parameters")
+    parameters["value"] = {
+        "domain": values.domain
+        if isinstance(values.domain, str)
+        else lift(values.domain, _checked_domain),
+        "served": _with_blanks(values.namespaces),
+        "private": _with_blanks(values.private_namespaces),
+        "pullSecret": values.pull_secret or "",
+    }
 
 
 def _add_match_conditions(
@@ -245,21 +249,20 @@ def _add_match_conditions(
         return
     (patch,) = _load("patches/cluster-policy-match-conditions.yaml")
     conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]
-    _set_match_condition(conditions, f"'{_with_blanks(values.namespaces)}'")
+    _set_match_condition(conditions, _SERVED_TEXT, f"'{_with_blanks(values.namespaces)}'")
     spec = policy["spec"]
     spec["webhookConfiguration"] = {"matchConditions": conditions}
     if _version(kyverno_version) >= (1, 13):
         spec["webhookConfiguration"]["timeoutSeconds"] = spec.pop("webhookTimeoutSeconds")
 
 
-def _set_match_condition(conditions: Iterable[dict[str, Any]], served: str) -> None:
-    """Put a CEL literal, the namespaces served, where the match condition opens with one."""
+def _set_match_condition(conditions: Iterable[dict[str, Any]], default: str, served: str) -> None:
+    """Put a CEL literal, the namespaces served, in the place of the file's own."""
     (condition,) = (each for each in conditions if each["name"] == _WRITES)
-    expression: str = condition["expression"]
-    head = _WRITES_HEAD.match(expression)
-    if not head:
-        raise ValueError(f"the match condition {_WRITES} does not start as {_WRITES_HEAD.pattern}")
-    condition["expression"] = f"[{served}].exists(served,{expression[head.end() :]}"
+    before, found, after = condition["expression"].partition(default)
+    if not found or default in after:
+        raise ValueError(f"the match condition {_WRITES} does not hold {default} once")
+    condition["expression"] = before + served + after
 
 
 def _served_in_cel(values: RedirectValues) -> str:

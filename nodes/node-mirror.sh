@@ -155,15 +155,14 @@ socket_in() {
 # Whether containerd answers with its CRI plugin loaded, within restart_seconds.
 healthy() {
   socket=$(effective "$containerd_config" | socket_in)
-  tries=0
-  while [ "$tries" -lt "$restart_seconds" ]; do
+  until_then=$(($(date +%s) + restart_seconds))
+  while :; do
     ctr --address "${socket:-/run/containerd/containerd.sock}" --timeout 5s plugins ls 2>/dev/null |
       awk '$1 == "io.containerd.grpc.v1" && $2 == "cri" && $NF == "ok" { ok = 1 } END { exit !ok }' &&
       return 0
-    tries=$((tries + 1))
-    sleep 1
+    [ "$(date +%s)" -lt "$until_then" ] || return 1
+    sleep 0.2 2>/dev/null || sleep 1
   done
-  return 1
 }
 
 restart_containerd() {
@@ -286,25 +285,19 @@ put_back_config() {
 
 # ---- hosts.toml ----
 
-# Prints the hosts.toml that is wanted.
+# Prints the hosts.toml that is wanted. A strict one names the proxy as the server too, and still
+# needs its [host]: containerd 1.6 asks Docker Hub where there is none.
 hosts_toml() {
   printf '%s\n' "$marker"
-  if [ "$strict" = true ]; then
-    printf 'server = "https://%s"\n' "$domain"
-    printf 'capabilities = ["pull", "resolve"]\n'
-    host_settings header
-  else
-    printf 'server = "https://registry-1.docker.io"\n\n'
-    printf '[host."https://%s"]\n' "$domain"
-    printf 'capabilities = ["pull", "resolve"]\n'
-    host_settings "host.\"https://$domain\".header"
-  fi
-}
-
-host_settings() {
+  server=https://registry-1.docker.io
+  [ "$strict" != true ] || server=https://$domain
+  printf 'server = "%s"\n\n' "$server"
+  printf '[host."https://%s"]\n' "$domain"
+  printf 'capabilities = ["pull", "resolve"]\n'
   [ -z "$ca_file" ] || printf 'ca = "%s"\n' "$state/ca.crt"
   ! at_least 2 1 || printf 'dial_timeout = "%ss"\n' "$probe_seconds"
-  [ -z "$login" ] || printf '\n[%s]\nAuthorization = "Basic %s"\n' "$1" "$login"
+  [ -z "$login" ] ||
+    printf '\n[host."https://%s".header]\nAuthorization = "Basic %s"\n' "$domain" "$login"
 }
 
 write_hosts() {

@@ -49,7 +49,7 @@ echo "$1" >>{folder}/systemctl.log
 if [ -f {folder}/pid ]; then
   pid=$(cat {folder}/pid)
   kill -9 "$pid" 2>/dev/null
-  while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  while grep -qs '^State:[^Z]*$' "/proc/$pid/status"; do sleep 0.02; done
   rm -f {folder}/pid
 fi
 [ "$1" = restart ] || exit 0
@@ -230,9 +230,7 @@ class ContainerdNode:
         """Start a command on the node, in a session of its own."""
         if self._holder is None:
             raise NodeError("the node is not there")
-        path = os.pathsep.join(
-            (str(self.binaries), "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-        )
+        path = os.pathsep.join((str(self.binaries), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
         return subprocess.Popen(
             ["nsenter", "-t", str(self._holder.pid), "-m", "--", *map(str, command)],
             stdin=subprocess.PIPE,
@@ -281,9 +279,10 @@ class ContainerdNode:
 
     def _call(self, method: str, request: bytes, *, timeout: float) -> bytes:
         """Call a method of CRI's image service."""
-        with grpc.insecure_channel(
-            f"unix://{self.root}/{_SOCKET}", options=[("grpc.enable_http_proxy", 0)]
-        ) as channel:
+        # A pool of its own: the shared one makes calls wait a second after a restart.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        target = f"unix://{self.root}/{_SOCKET}"
+        with grpc.insecure_channel(target, options=options) as channel:
             answer: bytes = channel.unary_unary(f"/runtime.v1.ImageService/{method}")(
                 request, timeout=timeout
             )

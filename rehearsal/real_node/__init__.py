@@ -10,14 +10,27 @@ outside them stays as it was. Where it gets images and how it is reached:
 
 from rehearsal.real_node.busybox import publish_busybox
 from rehearsal.real_node.configuration import Containerd, Programs
-from rehearsal.real_node.network import Network
-from rehearsal.real_node.node import LABELS, NAME, RealNode, clear, programs, start, supported
+from rehearsal.real_node.network import Network, NetworkError
+from rehearsal.real_node.node import (
+    LABELS,
+    NAME,
+    TAINT,
+    RealNode,
+    clear,
+    programs,
+    start,
+    supported,
+)
+from rehearsal.real_node.packages import PackageError
 
 __all__ = [
     "LABELS",
     "NAME",
+    "TAINT",
     "Containerd",
     "Network",
+    "NetworkError",
+    "PackageError",
     "Programs",
     "RealNode",
     "clear",

@@ -10,12 +10,13 @@ from rehearsal.real_node import packages
 
 IMAGE = SampleImage(
     repository="library/busybox",
-    tags=("stable",),
-    version="stable",
+    tags=("latest", "stable"),
+    version="1.35",
     entrypoint=(),
     command=("sh",),
 )
-"""Debian's static busybox. Few of its programs are files; its shell knows them all."""
+"""Debian's static busybox, in place of the sample image. Few of its programs are files; its shell
+knows them all."""
 
 
 def publish_busybox(

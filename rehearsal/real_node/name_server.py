@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import dns.exception
 import dns.flags
 import dns.message
+import dns.query
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
@@ -55,6 +56,15 @@ def serve(address: str, names_url: str) -> None:
             if query.question:
                 response = _answered(query, client, names_url)
                 server.sendto(response.to_wire(), sender)
+
+
+def answers(address: str) -> bool:
+    """Whether a name server answers at this address."""
+    try:
+        dns.query.udp(dns.message.make_query("localhost.", "A"), address, timeout=0.5)
+    except (dns.exception.DNSException, OSError):
+        return False
+    return True
 
 
 def _answered(

@@ -30,7 +30,7 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
 from rehearsal.processes import ProcessError, Processes
 from rehearsal.progress import Progress
-from rehearsal.real_node import cgroups, configuration, packages
+from rehearsal.real_node import cgroups, configuration, name_server, packages
 from rehearsal.real_node.configuration import Containerd, Programs
 from rehearsal.real_node.inside import Spec
 from rehearsal.real_node.network import Network
@@ -39,6 +39,8 @@ NAME = REAL_NODE
 """The node's name."""
 LABELS: Mapping[str, str] = {"type": "real"}
 """The node's label; kwok's nodes have `type=kwok`."""
+TAINT = "rehearsal/node=real:NoSchedule"
+"""A taint for start(): only Pods that tolerate it then come to the node."""
 PARTS = ("kubernetes",)
 """The parts a node is started from, beside containerd's."""
 
@@ -58,6 +60,14 @@ def supported() -> str | None:
         return f"a real node needs {', '.join(missing)} on PATH"
     if "overlay" not in Path("/proc/filesystems").read_text().split():
         return "a real node needs the overlay filesystem"
+    tried = subprocess.run(
+        ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode != 0:
+        return f"a real node needs namespaces of its own: {tried.stderr.strip()}"
     return None
 
 
@@ -170,9 +180,10 @@ def start(
         "name-server",
         [sys.executable, "-m", "rehearsal.real_node.name_server", network.host, names_url],
         environment={"PYTHONPATH": str(CHECKOUT)},
+        ready=lambda: name_server.answers(network.host),
     )
-    cgroups.create(cgroup)
     try:
+        cgroups.create(cgroup)
         outer = processes.start(
             NAME,
             [
@@ -247,16 +258,16 @@ def _first_process(outer: subprocess.Popen[bytes]) -> int:
 
 
 def _await_ready(outer: subprocess.Popen[bytes], plane: ControlPlane, logs: Path) -> None:
-    api = client.CoreV1Api(client_of(plane.kubeconfig))
     deadline = time.monotonic() + _READY_SECONDS
-    while not _is_ready(api):
-        if outer.poll() is not None:
-            raise ProcessError(f"{NAME} ended with {outer.returncode}; see {logs / NAME}.log")
-        if time.monotonic() > deadline:
-            raise ProcessError(
-                f"{NAME} is not Ready after {_READY_SECONDS:.0f} s; see {logs / NAME}-*.log"
-            )
-        time.sleep(0.1)
+    with client_of(plane.kubeconfig) as api:
+        while not _is_ready(client.CoreV1Api(api)):
+            if outer.poll() is not None:
+                raise ProcessError(f"{NAME} ended with {outer.returncode}; see {logs / NAME}.log")
+            if time.monotonic() > deadline:
+                raise ProcessError(
+                    f"{NAME} is not Ready after {_READY_SECONDS:.0f} s; see {logs / NAME}-*.log"
+                )
+            time.sleep(0.1)
 
 
 def _is_ready(api: client.CoreV1Api) -> bool:

@@ -14,6 +14,7 @@ from rehearsal import chart, control_plane, kyverno_stand_in, parts
 from rehearsal.data_plane.certificates import Authority
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
+from tests.conformance.docker_hub import DockerHub
 from tests.conformance.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, until
 from tests.conformance.references import Oracle
 
@@ -25,7 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def found_parts() -> dict[str, Path]:
-    return parts.obtain((*control_plane.PARTS, "kyverno", "helm"), Progress())
+    names = (*control_plane.PARTS, "kyverno", "helm", "registry", "crane", "nginx")
+    return parts.obtain(names, Progress())
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +53,26 @@ def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) ->
 
 
 @pytest.fixture(scope="session")
+def docker_hub(
+    folder: Path, found_parts: dict[str, Path], processes: Processes
+) -> Iterator[DockerHub]:
+    """A registry that Kyverno takes for Docker Hub; it has `SAMPLE_IMAGES`."""
+    with DockerHub.start(processes, found_parts, folder / "docker-hub") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def kyverno(
-    folder: Path, found_parts: dict[str, Path], processes: Processes, cluster: Cluster
+    folder: Path,
+    found_parts: dict[str, Path],
+    processes: Processes,
+    cluster: Cluster,
+    docker_hub: DockerHub,
 ) -> KyvernoProcess:
-    """Kyverno of the pinned chart, as a process, with the webhook timeout of the policies."""
+    """Kyverno of the pinned chart, as a process, with the webhook timeout of the policies.
+
+    It reaches Docker Hub's names, played on loopback, and no other registry.
+    """
     chart.assemble(found_parts, folder / "chart")
     values = folder / "values.yaml"
     excluded = {
@@ -76,7 +94,9 @@ def kyverno(
     cluster.kubectl("apply", "--server-side", "-f", str(folder / "kyverno.yaml"))
     wrapper = folder / "kyverno"
     wrapper.write_text(
-        f'#!/bin/sh\nexec {found_parts["kyverno"]} "$@"'
+        f"#!/bin/sh\nexport HTTPS_PROXY={docker_hub.names_proxy}"
+        f" SSL_CERT_FILE={docker_hub.ca_certificate}\n"
+        f'exec {found_parts["kyverno"]} "$@"'
         f" --webhookTimeout={WEBHOOK_TIMEOUT_SECONDS}\n"
     )
     wrapper.chmod(0o755)
@@ -92,8 +112,8 @@ def kyverno(
 
 
 @pytest.fixture(scope="session")
-def oracle(folder: Path) -> Oracle:
-    return Oracle.build(folder)
+def oracle() -> Oracle:
+    return Oracle.obtain()
 
 
 @pytest.fixture(scope="module", params=ENGINES)

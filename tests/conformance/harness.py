@@ -77,8 +77,13 @@ class Cluster:
         return next(iter(admit(self.api, [image], namespace="default"))).admitted
 
     @contextmanager
-    def policy(self, engine: str, **values: Any) -> Iterator[list[dict[str, Any]]]:
-        """A policy in force while the context lasts, and gone after it."""
+    def policy(
+        self, engine: str, *, lookup: bool = False, probe: str = "probe", **values: Any
+    ) -> Iterator[list[dict[str, Any]]]:
+        """A policy in force while the context lasts, and gone after it.
+
+        `probe` is the repository, in the last of the namespaces, that shows whether it is.
+        """
         given = RedirectValues(
             domain=DOMAIN,
             timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
@@ -89,8 +94,9 @@ class Cluster:
             given,
             kubernetes_version=KUBERNETES_VERSION,
             kyverno_version=KYVERNO_VERSION,
+            lookup=lookup,
         )
-        probe = f"docker.io/{given.namespaces[-1]}/probe"
+        probe = f"docker.io/{given.namespaces[-1]}/{probe}"
         try:
             for each in documents:
                 self.kubectl("apply", "--server-side", "-f", "-", document=each)

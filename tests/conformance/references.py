@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ORACLE = Path(__file__).resolve().parents[2] / "rehearsal" / "go" / "oracle"
+from rehearsal import parts
+from rehearsal.progress import Progress
+
 WILD = Path(__file__).resolve().parents[1] / "data" / "images-in-the-wild.txt"
 
 _HEX = "0123456789abcdef"
@@ -113,24 +115,18 @@ class Oracle:
     """The program in `rehearsal/go/oracle`, which asks distribution/reference itself."""
 
     binary: Path
+    source: Path
+    """The source of distribution/reference, with its test tables."""
 
     @classmethod
-    def build(cls, folder: Path) -> Oracle:
-        """Build it, as pinned by its go.mod and go.sum."""
-        binary = folder / "oracle"
-        subprocess.run(
-            ["go", "build", "-mod=readonly", "-trimpath", "-o", binary, "."],
-            cwd=ORACLE, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        return cls(binary=binary)
+    def obtain(cls) -> Oracle:
+        """Build it, as pinned by its go.mod and go.sum, unless that is done."""
+        found = parts.obtain(("oracle",), Progress())
+        return cls(binary=found["oracle"], source=found["distribution-reference"])
 
     def tables(self) -> list[str]:
         """Every string in the parser's own test tables, valid and invalid ones."""
-        module = subprocess.run(
-            ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/distribution/reference"],
-            cwd=ORACLE, check=True, capture_output=True, text=True,
-        ).stdout.strip()  # fmt: skip
-        files = [f"{module}/normalize_test.go", f"{module}/reference_test.go"]
+        files = [str(self.source / f"{name}_test.go") for name in ("normalize", "reference")]
         return list(self._lines(["-tables", *files], ""))
 
     def judge(

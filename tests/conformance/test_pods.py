@@ -18,7 +18,7 @@ NGINX = f"{DOMAIN}/library/nginx"
 @pytest.fixture(scope="module")
 def redirected(cluster: Cluster, engine: str) -> Iterator[Cluster]:
     """A cluster where `library` and the private `bitnami` are redirected."""
-    values = {
+    values: dict[str, Any] = {
         "namespaces": ["library", "bitnami"],
         "private_namespaces": ["bitnami"],
         "pull_secret": "proxy-login",

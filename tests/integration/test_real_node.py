@@ -503,6 +503,19 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason.startswith("a real node needs unshare, mount, ip, ")
 
 
+def test_a_machine_that_gives_no_namespaces_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for tool in ("unshare", "mount", "ip", "apt-get", "dpkg-deb"):
+        program = tmp_path / tool
+        program.write_text("#!/bin/sh\necho not permitted >&2\nexit 1\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert real_node.supported() == "a real node needs namespaces of its own: not permitted"
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "code", "found"),
     [

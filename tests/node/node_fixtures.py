@@ -12,11 +12,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from rehearsal.containerd import ContainerdNode, NodeConfig, NodeError, debian_package, unavailable
+from rehearsal.data_plane.login import AuthMode
 from rehearsal.parts import PartError, obtain
 from rehearsal.progress import Progress
 from rehearsal.volcengine.config import DataPlaneSettings
@@ -24,14 +26,14 @@ from tests.integration.volcengine_stage import MICRO_PROXY, Upstream, config_of,
 from tests.node.node_stage import FRESH, PASSWORD, Node, Relay, World, loopback_address
 
 
-@pytest.fixture(scope="session")
-def world(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@contextmanager
+def _world(upstream: Upstream, folder: Path, auth: AuthMode) -> Iterator[World]:
+    """A proxy registry that takes the login in one of its ways, beside a Docker Hub."""
     reason = unavailable()
     if reason:
         pytest.skip(f"a real containerd {reason}")
     proxy, hub_address = loopback_address(), loopback_address()
     host, _, port = upstream.url.removeprefix("https://").partition(":")
-    folder = tmp_path_factory.mktemp("proxies")
     config = config_of(
         data_plane=DataPlaneSettings(
             registry_binary=upstream.registry,
@@ -41,6 +43,7 @@ def world(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
             ca_key=upstream.authority.key,
             addresses=[proxy],
             port=443,
+            auth=auth,
         )
     )
     with Relay(hub_address, (host, int(port))) as hub, run_emulator(config) as api:
@@ -63,6 +66,23 @@ def world(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
         )
         hub.shutdown()
         serving.join()
+
+
+@pytest.fixture(scope="session")
+def world(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with _world(upstream, tmp_path_factory.mktemp("proxies"), AuthMode.BOTH) as started:
+        yield started
+
+
+@pytest.fixture
+def bearer_only(upstream: Upstream, tmp_path: Path, node: Node) -> Iterator[World]:
+    """The same proxy, for one test, as one that takes the login for Bearer tokens alone."""
+    hosts = node.containerd.root / "etc/hosts"
+    before = hosts.read_text()
+    with _world(upstream, tmp_path / "proxies", AuthMode.BEARER) as started:
+        hosts.write_text(before.replace(node.world.proxy_address, started.proxy_address))
+        yield started
+        hosts.write_text(before)
 
 
 @pytest.fixture(scope="session")

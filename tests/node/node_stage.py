@@ -210,7 +210,8 @@ FRESH: Mapping[str, str] = {"1.6": "version = 2\n", "2.4": "version = 3\n"}
 """A config.toml that says nothing."""
 PATCHES: Mapping[str, str] = {
     "1.6": 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{path}"\n',
-    "2.4": "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '{path}'\n",
+    "2.4": "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n"
+    "config_path = '{path}'\n",
     "mirrors 1.6": '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\n'
     'endpoint = ["https://mirror.example"]\n',
     "mirrors 2.4": "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io']\n"

@@ -9,7 +9,7 @@ import pytest
 
 from rehearsal.containerd import NodeError
 from rehearsal.data_plane.certificates import Authority
-from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node
+from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node, World
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
 
@@ -183,6 +183,16 @@ def test_docker_hub_serves_what_the_proxy_does_not(node: Node, status: int) -> N
     assert not node.pulled_through_the_proxy()
 
 
+def test_damaged_content_fails_the_pull_until_the_mirror_is_removed(node: Node) -> None:
+    in_place(node)
+    node.world.fault("wrong-digest")
+    node.containerd.remove(IMAGE)
+    with pytest.raises(NodeError):
+        node.containerd.pull(IMAGE)
+    assert node.script("remove").returncode == 0
+    node.containerd.pull(IMAGE)
+
+
 def test_strict_asks_the_proxy_alone(node: Node) -> None:
     done = node.script("once", MIRROR_STRICT="true")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -196,6 +206,21 @@ def test_strict_asks_the_proxy_alone(node: Node) -> None:
     with pytest.raises(NodeError):
         node.containerd.pull(IMAGE, timeout=30)
     assert node.world.hub.connections == before
+
+
+def test_a_proxy_for_tokens_alone_is_used_where_containerd_asks_for_them(
+    node: Node, bearer_only: World
+) -> None:
+    (node.login / "password").write_text(bearer_only.passwords[-1])
+    done = node.script("once")
+    if node.version == "1.6":
+        assert "takes the login for Bearer tokens alone" in done.stdout
+        assert not node.hosts.exists()
+    else:
+        assert done.returncode == 0, done.stdout
+        node.containerd.remove(IMAGE)
+        node.containerd.pull(IMAGE)
+        assert 200 in [each.status for each in bearer_only.records()]
 
 
 def test_a_new_password_reaches_the_node_without_a_restart(node: Node) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ import pytest
 import yaml
 
 from components.redirect_policy import FOLDER, RedirectValues, render
+from rehearsal.parts import module_files
+from rehearsal.progress import Progress
 
 VERSIONS = ("1.11.5", "1.12.6", "1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")
 """One of each minor version whose Go module can be had; 1.16 cannot."""
@@ -27,20 +27,21 @@ VALUES = RedirectValues(
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def kyverno(request: pytest.FixtureRequest) -> tuple[str, Path]:
-    """A Kyverno version and its source, from the Go module proxy."""
+    """A Kyverno version and its CRDs, from the Go module proxy."""
     version: str = request.param
-    done = subprocess.run(
-        ["go", "mod", "download", "-json", f"github.com/kyverno/kyverno@v{version}"],
-        cwd=FOLDER, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return version, Path(json.loads(done.stdout)["Dir"])
+    crds = module_files(
+        f"github.com/kyverno/kyverno@v{version}//config/crds",
+        f"kyverno-crds-{version}",
+        Progress(),
+    )
+    return version, crds
 
 
 def problems(source: Path, document: dict[str, Any]) -> list[str]:
     """What the CRD says against a manifest, unknown fields included."""
     group, version = document["apiVersion"].split("/")
     plural = {"ClusterPolicy": "clusterpolicies", "MutatingPolicy": "mutatingpolicies"}
-    (file,) = (source / "config" / "crds").rglob(f"{group}_{plural[document['kind']]}.yaml")
+    (file,) = source.rglob(f"{group}_{plural[document['kind']]}.yaml")
     crd = read(file)
     served = {each["name"]: each for each in crd["spec"]["versions"]}
     schema = strict(served[version]["schema"]["openAPIV3Schema"])

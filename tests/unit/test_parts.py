@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal import parts
+from rehearsal.locations import GO_MODULES
 from rehearsal.parts import PARTS, Part, obtain
 from rehearsal.progress import Progress
 
@@ -69,7 +70,7 @@ def test_a_part_that_was_built_is_not_built_again(monkeypatch: pytest.MonkeyPatc
 
 def test_a_changed_pin_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modules = tmp_path / "go"
-    shutil.copytree(parts.GO_MODULES / "crane", modules / "crane")
+    shutil.copytree(GO_MODULES / "crane", modules / "crane")
     monkeypatch.setattr(parts, "GO_MODULES", modules)
     before = parts._fingerprint("crane", PARTS["crane"])
     with (modules / "crane" / "go.sum").open("a") as sums:
@@ -79,7 +80,7 @@ def test_a_changed_pin_is_another_build(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_every_module_is_pinned_and_checksummed() -> None:
     for name in PARTS:
-        module = (parts.GO_MODULES / name / "go.mod").read_text()
+        module = (GO_MODULES / name / "go.mod").read_text()
         if "require" in module:
-            assert (parts.GO_MODULES / name / "go.sum").is_file(), name
+            assert (GO_MODULES / name / "go.sum").is_file(), name
         assert "latest" not in module

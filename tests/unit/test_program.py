@@ -319,12 +319,11 @@ def test_private_namespaces_bring_a_login_for_redirected_pods(enterprise: Record
         "data-pull-credentials-policy",
     }
     redirect = next(each for each in enterprise.of_type(POLICY) if each.name.startswith("apps-red"))
-    variables = {
-        each["name"]: each["variable"].get("value")
-        for each in redirect.inputs["spec"]["rules"][0]["context"]
-    }
-    assert variables["pullSecret"] == "dockerhub-proxy-login"
-    assert variables["private"] == " bitnami "
+    (once,) = redirect.inputs["spec"]["rules"][0]["mutate"]["foreach"]
+    (parameters,) = (each for each in once["context"] if each["name"] == "parameters")
+    values = parameters["variable"]["value"]
+    assert values["pullSecret"] == "dockerhub-proxy-login"
+    assert values["private"] == " bitnami "
 
 
 def test_where_every_namespace_is_public_there_is_no_login(micro: Recording) -> None:
