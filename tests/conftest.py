@@ -20,5 +20,16 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: a slip in the program shows before the real parts start."""
+    """Quick tests first, and those that share real parts in one worker (`-n 2`)."""
     items.sort(key=lambda item: "unit" not in item.path.parts)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_parts_shared_by(item)))
+
+
+def _parts_shared_by(item: pytest.Item) -> str:
+    folder, file = item.path.parent.name, item.path.stem
+    if folder == "node":
+        return next((each for each in ("1.6", "2.4") if f"[{each}" in item.name), file)
+    if file in {"test_rehearsal", "test_pull_credentials"}:
+        return "one deployed stage"
+    return folder if folder == "conformance" else file

@@ -1,16 +1,18 @@
 """The name server of a real node: knows the rehearsal's own host names and no others.
 
-`python -m rehearsal.real_node.name_server ADDRESS NAMES_URL` answers on UDP port 53 of ADDRESS.
-NAMES_URL is the Volcengine emulator's `/-/names`; it is asked for each query, so that a registry
-has its name as soon as it runs. Only names served on port 443 of an address are known, for a name
-server has no way to tell of a port.
+`python -m rehearsal.real_node.name_server CONFIG` reads `{"address": …, "names_url": …}` from a
+JSON file and answers on UDP port 53 of the address. The URL is the emulator's `/-/names`; it is
+asked for each query, so that a registry has its name as soon as it runs. Only names served on port
+443 of an address are known, for a name server has no way to tell of a port.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import dns.exception
 import dns.flags
@@ -81,4 +83,4 @@ def _answered(
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(**json.loads(Path(sys.argv[1]).read_text()))

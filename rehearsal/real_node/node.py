@@ -176,9 +176,12 @@ def start(
         logs=str(processes.logs),
     )
     write_private(folder / "spec.json", json.dumps(asdict(spec), indent=1))
+    # A file in the folder: what a killed rehearsal leaves is found by its folder's name.
+    names = folder / "name-server.json"
+    names.write_text(json.dumps({"address": network.host, "names_url": names_url}))
     processes.start(
         "name-server",
-        [sys.executable, "-m", "rehearsal.real_node.name_server", network.host, names_url],
+        [sys.executable, "-m", "rehearsal.real_node.name_server", names],
         environment={"PYTHONPATH": str(CHECKOUT)},
         ready=lambda: name_server.answers(network.host),
     )

@@ -454,6 +454,9 @@ def test_a_node_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
             assert cgroups.found(node.cgroup)
             inside = psutil.Process(node.pid).children(recursive=True)
             assert len(inside) > 4
+            # What ends the strays of a killed rehearsal knows them by its folder.
+            for child in psutil.Process().children():
+                assert any(str(tmp_path) in word for word in child.cmdline()), child.cmdline()
         assert not any(psutil.pid_exists(each.pid) for each in inside)
         assert not cgroups.found(node.cgroup)
         assert not [each for each in processes_with(node.cgroup) if each]
