@@ -19,6 +19,7 @@ import psutil
 import typer
 
 from rehearsal import admit as admission
+from rehearsal import real_node
 from rehearsal.engine import deploy as deploying
 from rehearsal.engine.deploy import EngineName
 from rehearsal.engine.embedded import ApplyError
@@ -29,6 +30,7 @@ from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress
 from rehearsal.proof import ProofError
 from rehearsal.proof import prove as show_proof
+from rehearsal.real_node import Containerd, NetworkError, PackageError
 from rehearsal.stage import PARTS, Run, api_client, new_folder, stage
 
 app = typer.Typer(
@@ -45,23 +47,52 @@ Engine = Annotated[
     typer.Option(help="What runs the program; the Pulumi CLI where it is on PATH."),
 ]
 
+Node = Annotated[
+    bool, typer.Option(help="Add a real node where the machine can have one: Linux, root.")
+]
+NodeContainerd = Annotated[Containerd, typer.Option(help="The real node's containerd.")]
+
+
+def _containerd(node: bool, containerd: Containerd) -> Containerd | None:
+    """The real node's containerd, None where there is to be, or can be, no real node."""
+    if not node:
+        return None
+    reason = real_node.supported()
+    if reason is None:
+        return containerd
+    typer.echo(f"rehearsal: only kwok nodes: {reason}", err=True)
+    return None
+
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Turn an expected failure into one line and an exit code."""
     try:
         yield
-    except (PartError, ProcessError, ApplyError, ProofError, NotInForceError) as error:
+    except (
+        PartError,
+        PackageError,
+        NetworkError,
+        ProcessError,
+        ApplyError,
+        ProofError,
+        NotInForceError,
+    ) as error:
         typer.echo(f"rehearsal: {error}", err=True)
         raise typer.Exit(1) from None
 
 
 @app.command()
-def run(engine: Engine = None) -> None:
+def run(
+    engine: Engine = None, node: Node = False, containerd: NodeContainerd = Containerd.V2_4
+) -> None:
     """Start everything, deploy the stack, show the proof, take everything down."""
     progress = Progress()
     folder = new_folder()
-    with _told(), stage(folder, progress) as started:
+    with (
+        _told(),
+        stage(folder, progress, containerd=_containerd(node, containerd)) as started,
+    ):
         outputs = deploying.deploy(started, engine or deploying.default_engine(), progress)
         show_proof(started, outputs, progress)
     shutil.rmtree(folder)
@@ -75,13 +106,16 @@ def parts() -> None:
 
 
 @app.command()
-def up() -> None:
+def up(node: Node = False, containerd: NodeContainerd = Containerd.V2_4) -> None:
     """Start all parts, do not run the program; print `export` lines for a shell."""
     folder = new_folder()
     log = folder / "stage.log"
     with log.open("wb") as out:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "rehearsal", "hold", str(folder)],
+            [
+                *(sys.executable, "-m", "rehearsal", "hold", str(folder)),
+                *("--node" if node else "--no-node", f"--containerd={containerd}"),
+            ],
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -106,9 +140,9 @@ def up() -> None:
 
 
 @app.command(hidden=True)
-def hold(folder: Path) -> None:
+def hold(folder: Path, node: Node = False, containerd: NodeContainerd = Containerd.V2_4) -> None:
     """Start all parts and hold them until asked to stop."""
-    with _told(), stage(folder, Progress()):
+    with _told(), stage(folder, Progress(), containerd=_containerd(node, containerd)):
         signal.pause()
 
 
@@ -158,6 +192,7 @@ def down() -> None:
             supervisor.terminate()
             supervisor.wait(timeout=_STOP_SECONDS)
         _end_strays(folder)
+        real_node.clear(folder / "real-node")
         shutil.rmtree(folder)
 
 

@@ -2,15 +2,17 @@
 
 `python -m rehearsal.kyverno_stand_in` watches the Deployments the Helm release makes and does what
 a kubelet would: it runs a controller while its Deployment wants replicas, with the container's own
-arguments and ServiceAccount, and stops it when the Deployment is scaled to zero (the chart's
-pre-delete hook) or gone. The admission controller's webhooks are then taken away, as the chart's
-hook Job does where Jobs really run. Nothing here knows when a stack is deployed or destroyed.
+arguments and ServiceAccount, starts it again when it ends, and stops it when the Deployment is
+scaled to zero (the chart's pre-delete hook) or gone. The admission controller's webhooks are then
+taken away, as the chart's hook Job does where Jobs really run. Nothing here knows when a stack is
+deployed or destroyed.
 """
 
 from __future__ import annotations
 
 import logging
 import signal
+import subprocess
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -67,6 +69,7 @@ class StandIn:
         self._folder = folder
         self._api = client_of(admin_kubeconfig)
         self._running = ""
+        self._process: subprocess.Popen[bytes] | None = None
         self._namespace = ""
         self._service_account = ""
         self._arguments: list[str] = []
@@ -76,12 +79,16 @@ class StandIn:
     def step(self) -> None:
         """Look once, and start or stop the process if need be."""
         wanted = self._wanted()
+        if self._process is not None and self._process.poll() is not None:
+            logging.warning("%s ended and is started again", self._controller.name)
+            self._running, self._process = "", None
         if wanted == self._running:
             if wanted and self._controller.serves_webhooks:
                 self._make_pods_ready()
             return
         if self._running:
             self._processes.stop(self._controller.name)
+            self._process = None
             if self._controller.serves_webhooks:
                 self._remove_webhooks()
             self._running = ""
@@ -161,7 +168,7 @@ class StandIn:
                 "tlsKeyAlgorithm": "ECDSA",
                 "admissionReports": "false",
             }
-        self._processes.start(
+        self._process = self._processes.start(
             self._controller.name,
             [self._binary, *with_flags(self._arguments, here)],
             environment={

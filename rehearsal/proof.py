@@ -14,6 +14,7 @@ from kubernetes import client
 from rich.table import Table
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from rehearsal import running
 from rehearsal.admit import admit
 from rehearsal.data_plane.access_log import AccessRecord, Cache, parse_line
 from rehearsal.data_plane.client import PullClient, PullError, RegistryLogin
@@ -23,6 +24,7 @@ from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 
 _POD_SECONDS = 60
+_OPT_OUT = {"vke-dockerhub-proxy/redirect": "disabled"}
 _IN_FORCE_SECONDS = 15
 
 
@@ -63,6 +65,8 @@ def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
         admitted = _deployed(run)
     progress.console.print(_admission_table(admitted))
     _check(admitted, domain)
+    if run.node is not None:
+        _prove_running(run, domain, progress)
     crane = obtain(("crane",), progress)["crane"]
     puller = PullClient(crane=crane, names_url=run.names_proxy, ca_certificate=run.authority)
     for written in EXAMPLE:
@@ -179,6 +183,27 @@ def _prove_pull(
             progress.say(f"    {record.line()}")
         if wanted and any(record.cache is not wanted for record in served):
             raise ProofError(f"the second pull of {image} was not served from the proxy's cache")
+
+
+def _prove_running(run: Run, domain: str, progress: Progress) -> None:
+    """The vendor page's three ways, each with a Pod that really runs on the real node."""
+    ways: Sequence[tuple[str, str, Mapping[str, str]]] = (
+        ("domain", f"{domain}/library/nginx:1.28", {}),
+        ("admission", "nginx:latest", {}),
+        ("nodes", "nginx:1.27", _OPT_OUT),
+    )
+    for way, image, labels in ways:
+        before = len(_records(run, domain))
+        ran = running.run(api_client(run), image, labels=labels)
+        if ran is None:
+            raise ProofError(f"{way}: no Pod of {image} became Ready on the real node")
+        pulled = running.by_containerd(_records(run, domain)[before:])
+        if not pulled:
+            raise ProofError(f"{way}: {image} runs, but the proxy did not serve it")
+        progress.say(f"\n{way}: {image} is Ready on the real node after {ran.seconds:.1f} s")
+        progress.say(f"  as {ran.image}, {ran.image_id}")
+        for record in pulled:
+            progress.say(f"    {record.line()}")
 
 
 def _content(records: Sequence[AccessRecord]) -> list[AccessRecord]:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import yaml
 from kubernetes import client, utils
 from pydantic import BaseModel, ConfigDict
 
-from rehearsal import chart, control_plane
+from rehearsal import chart, control_plane, real_node
 from rehearsal.data_plane.certificates import Authority
 from rehearsal.data_plane.distribution import listening_port
 from rehearsal.data_plane.images import SAMPLE_IMAGES, publish
@@ -26,6 +26,7 @@ from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts import obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
+from rehearsal.real_node import Containerd
 
 PARTS = (*control_plane.PARTS, "helm", "kyverno", "registry", "crane", "nginx")
 """The parts of a stage."""
@@ -56,6 +57,8 @@ class Run(BaseModel):
     """The certificate authority of everything here, PEM."""
     upstream_log: Path
     """The access log of the registry that plays Docker Hub."""
+    node: int | None
+    """The first process of the real node (`nsenter --all --target`), None where there is none."""
 
     def environment(self) -> dict[str, str]:
         """What a shell, or the Pulumi CLI, needs to work on this stage."""
@@ -97,25 +100,59 @@ def new_folder() -> Path:
 
 
 @contextmanager
-def stage(folder: Path, progress: Progress) -> Iterator[Run]:
+def stage(
+    folder: Path, progress: Progress, *, containerd: Containerd | None = None
+) -> Iterator[Run]:
     """Start every part in `folder`, and stop them all at the end.
+
+    With `containerd` the cluster has a real node with that version of it beside kwok's.
 
     Raises:
         PartError: when a part cannot be had.
+        PackageError: when a package of the real node cannot be had.
+        NetworkError: when the real node cannot be given a network.
         ProcessError: when a part does not start; the message names its log file.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parts = obtain(PARTS, progress)
     prepare_chart(parts)
-    with Processes(folder / "logs") as processes:
+    with ExitStack() as stack:
+        network = None
+        if containerd is not None:
+            programs = real_node.programs(containerd, progress)
+            network = real_node.Network.create(folder / "real-node")
+            stack.callback(network.remove)
+        processes = stack.enter_context(Processes(folder / "logs"))
         authority = Authority.create(folder / "authority")
         with progress.step("starting Kubernetes"):
-            plane = control_plane.start(processes, parts, folder / "control-plane", authority)
+            plane = control_plane.start(
+                processes,
+                parts,
+                folder / "control-plane",
+                authority,
+                node_selector="type=kwok" if network else "",
+                address=network.host if network else "127.0.0.1",
+            )
             _add_nodes(plane.kubeconfig)
         with progress.step("starting an upstream registry with sample images"):
-            upstream = _start_upstream(processes, parts, folder, authority)
+            upstream = _start_upstream(processes, parts, folder, authority, network)
         with progress.step("starting Volcengine"):
-            run = _start_volcengine(processes, parts, folder, authority, plane, upstream)
+            run = _start_volcengine(processes, parts, folder, authority, plane, upstream, network)
+        if containerd is not None and network is not None:
+            with progress.step(f"starting a real node with containerd {containerd}"):
+                node = stack.enter_context(
+                    real_node.start(
+                        processes,
+                        programs,
+                        folder / "real-node",
+                        plane,
+                        network,
+                        names_url=f"http://{run.volcengine}/-/names",
+                        version=containerd,
+                        taints=[real_node.TAINT],
+                    )
+                )
+                run = run.model_copy(update={"node": node.pid})
         with progress.step("starting a stand-in for Kyverno's Pods"):
             processes.start(
                 "kyverno-stand-in",
@@ -162,9 +199,16 @@ class _Upstream:
 
 
 def _start_upstream(
-    processes: Processes, parts: Mapping[str, Path], folder: Path, authority: Authority
+    processes: Processes,
+    parts: Mapping[str, Path],
+    folder: Path,
+    authority: Authority,
+    network: real_node.Network | None,
 ) -> _Upstream:
-    config = upstream_config(folder / "upstream", authority)
+    host = network.upstream if network else "127.0.0.1"
+    config = upstream_config(
+        folder / "upstream", authority, f"{host}:443" if network else f"{host}:0"
+    )
     log = processes.logs / "upstream.log"
     processes.start(
         "upstream",
@@ -172,7 +216,7 @@ def _start_upstream(
         ready=lambda: listening_port(log) is not None,
         environment={"OTEL_TRACES_EXPORTER": "none"},
     )
-    address = f"127.0.0.1:{listening_port(log)}"
+    address = f"{host}:{listening_port(log)}"
     publish(
         SAMPLE_IMAGES,
         program=parts["nginx"],
@@ -181,6 +225,14 @@ def _start_upstream(
         ca_certificate=authority.certificate,
         folder=folder / "images",
     )
+    if network:
+        real_node.publish_busybox(
+            registry=address,
+            crane=parts["crane"],
+            ca_certificate=authority.certificate,
+            folder=folder / "images",
+            progress=Progress(),
+        )
     return _Upstream(url=f"https://{address}", log=log)
 
 
@@ -191,6 +243,7 @@ def _start_volcengine(
     authority: Authority,
     plane: control_plane.ControlPlane,
     upstream: _Upstream,
+    network: real_node.Network | None,
 ) -> Run:
     region = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())["config"][
         "volcengine:region"
@@ -219,6 +272,7 @@ def _start_volcengine(
             "upstream_url": upstream.url,
             "ca_certificate": str(authority.certificate),
             "ca_key": str(authority.key),
+            **({"addresses": network.registries, "port": 443} if network else {}),
         },
     }
     control_plane.write_private(config, json.dumps(document))
@@ -240,6 +294,7 @@ def _start_volcengine(
         names_proxy=urls["names_url"],
         authority=authority.certificate,
         upstream_log=upstream.log,
+        node=None,
     )
 
 

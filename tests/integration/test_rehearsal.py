@@ -219,13 +219,10 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed
     """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
     parts = obtain(("helm", "kubernetes"), Progress())
     _kubectl(parts["kubectl"], deployed, "delete", "clusterpolicy", "--all", "--timeout=20s")
-    secrets = client.CoreV1Api(api_client(deployed))
-    copies = [
-        each.metadata.namespace
-        for each in secrets.list_secret_for_all_namespaces(
-            field_selector="metadata.name=dockerhub-proxy-login"
-        ).items
-    ]
+    secrets: Any = client.CoreV1Api(api_client(deployed)).list_secret_for_all_namespaces(
+        field_selector="metadata.name=dockerhub-proxy-login"
+    )
+    copies = [each.metadata.namespace for each in secrets.items]
     assert copies == ["dockerhub-proxy"], "the copies of the login go with the policy"
     subprocess.run(
         [parts["helm"], "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],

@@ -1,0 +1,83 @@
+"""The proof on a real node: each way's Pod really runs, and its pull is in the access log."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client
+
+from rehearsal import real_node
+from rehearsal.data_plane.access_log import AccessRecord
+
+_SECONDS = 60.0
+_TOLERATION = {"key": real_node.TAINT.partition("=")[0], "operator": "Exists"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A Deployment's Pod that is Ready on the real node."""
+
+    image: str
+    """As its Pod has it."""
+    image_id: str
+    """What the node pulled, with its digest."""
+    seconds: float
+    """From the Deployment's creation to the Pod being Ready."""
+
+
+def run(
+    api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None = None
+) -> Ran | None:
+    """Deploy one Pod of an image on the real node; None if it is not Ready in a minute.
+
+    `labels` are further labels of the Pod.
+    """
+    app = f"running-{secrets.token_hex(3)}"
+    template = {
+        "metadata": {"labels": {"app": app, **(labels or {})}},
+        "spec": {
+            "nodeSelector": dict(real_node.LABELS),
+            "tolerations": [_TOLERATION],
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "web",
+                    "image": image,
+                    "imagePullPolicy": "Always",
+                    "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
+                }
+            ],
+        },
+    }
+    deployment: Any = {
+        "metadata": {"name": app},
+        "spec": {"selector": {"matchLabels": {"app": app}}, "template": template},
+    }
+    started = time.monotonic()
+    client.AppsV1Api(api).create_namespaced_deployment("default", deployment)
+    try:
+        while time.monotonic() - started < _SECONDS:
+            found: Any = client.CoreV1Api(api).list_namespaced_pod(
+                "default", label_selector=f"app={app}"
+            )
+            for pod in found.items:
+                (status,) = pod.status.container_statuses or [None]
+                if status is not None and status.ready:
+                    return Ran(
+                        image=pod.spec.containers[0].image,
+                        image_id=status.image_id,
+                        seconds=time.monotonic() - started,
+                    )
+            time.sleep(0.1)
+    finally:
+        client.AppsV1Api(api).delete_namespaced_deployment(app, "default")
+    return None
+
+
+def by_containerd(records: Sequence[AccessRecord]) -> list[AccessRecord]:
+    """The requests that containerd made."""
+    return [each for each in records if each.agent.startswith("containerd/")]
