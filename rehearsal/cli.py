@@ -25,13 +25,13 @@ from rehearsal.engine.deploy import EngineName
 from rehearsal.engine.embedded import ApplyError
 from rehearsal.engine.policy_switch import NotInForceError, PolicyEngine, switch
 from rehearsal.locations import CHECKOUT, RUNS
-from rehearsal.parts import PartError, obtain
+from rehearsal.parts import PARTS, PartError, obtain
 from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress
 from rehearsal.proof import ProofError
 from rehearsal.proof import prove as show_proof
 from rehearsal.real_node import Containerd, NetworkError, PackageError
-from rehearsal.stage import PARTS, Run, api_client, new_folder, stage
+from rehearsal.stage import Run, api_client, new_folder, stage
 
 app = typer.Typer(
     help="The whole stack on one machine, with no cloud account.",
