@@ -12,6 +12,8 @@ import pulumi_kubernetes as kubernetes
 import yaml
 
 from components import PACKAGE
+from components.node_mirror import NAMESPACE as NODES
+from components.pull_check import NAMESPACE as CHECK
 from components.pull_check import docker_config
 from components.redirect_policy import EXCLUDED_NAMESPACES
 
@@ -110,7 +112,7 @@ def copying_policy(args: PullCredentialsArgs) -> dict[str, Any]:
     manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
     (rule,) = manifest["spec"]["rules"]
     names: Mapping[str, None] = dict.fromkeys(
-        [*EXCLUDED_NAMESPACES, SOURCE, *args.excluded_namespaces]
+        [*EXCLUDED_NAMESPACES, SOURCE, CHECK, NODES, *args.excluded_namespaces]
     )
     rule["exclude"]["any"][0]["resources"]["names"] = list(names)
     minor = int(args.kyverno_version.partition(".")[2])

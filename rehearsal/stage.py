@@ -114,6 +114,7 @@ def stage(
         ProcessError: when a part does not start; the message names its log file.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, _interrupted)
     parts = obtain(PARTS, progress)
     prepare_chart(parts)
     with ExitStack() as stack:
@@ -169,6 +170,11 @@ def stage(
             yield run
         finally:
             (folder / "run.json").unlink(missing_ok=True)
+
+
+def _interrupted(*_: object) -> None:
+    """Ctrl-C, at once: asyncio's own handling would only cancel what runs in the program."""
+    raise KeyboardInterrupt
 
 
 def prepare_chart(parts: Mapping[str, Path]) -> None:
