@@ -200,7 +200,7 @@ def _start_kyverno(
     )
     wrapper.chmod(0o755)
     (folder / "run").mkdir()
-    kyverno_stand_in.StandIn(processes, wrapper, folder / "run", plane.kubeconfig).step()
+    kyverno_stand_in.StandIn(processes, wrapper, folder / "run", plane.kubeconfig).bring_up()
 
 
 def _until(done: Callable[[], bool], what: str) -> None:

@@ -24,6 +24,7 @@ import httpx
 import typer
 import urllib3
 from kubernetes import client
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from rehearsal.control_plane import PLAYED_BY_PROCESS, client_of, kubeconfig, write_private
 from rehearsal.processes import ProcessError, Processes, free_port
@@ -95,6 +96,16 @@ class StandIn:
         if wanted:
             self._start()
             self._running = wanted
+
+    @retry(
+        retry=retry_if_exception_type(ProcessError),
+        stop=stop_after_attempt(5),
+        wait=wait_fixed(1),
+        reraise=True,
+    )
+    def bring_up(self) -> None:
+        """`step`, again while the controller ends: its rights may not be aggregated yet."""
+        self.step()
 
     def _wanted(self) -> str:
         """The UID of the Deployment that wants a controller; empty when none does."""

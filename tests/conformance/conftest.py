@@ -105,7 +105,7 @@ def kyverno(
     def start() -> None:
         kyverno_stand_in.StandIn(
             processes, wrapper, folder / "run", cluster.plane.kubeconfig
-        ).step()
+        ).bring_up()
 
     start()
     return KyvernoProcess(processes=processes, start=start)
