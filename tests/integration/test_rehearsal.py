@@ -229,21 +229,6 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed
     )
     assert "kyverno" not in registrations
     _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
-    rehearsal("deploy", "--engine", "embedded", folder=_without_registry(run).folder)
-
-
-def _without_registry(run: Run) -> Run:
-    """The run with its registry deleted, so that the stack can be deployed from nothing again."""
-    volcengine = VolcengineApplier(run.environment())
-    name = outputs_of(run)["domain"].removesuffix(f"-{run.region}.cr.volces.com")
-    volcengine._call("cr", "DeleteRegistry", {"Name": name, "DeleteImmediately": True})
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found = volcengine._call("cr", "ListRegistries", {"Filter": {"Names": [name]}})
-        if not found["Items"]:
-            break
-        time.sleep(0.1)
-    return run
 
 
 def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
