@@ -40,7 +40,7 @@ class CredentialAddon(pulumi.ComponentResource):
     get them at creation. A Pod that names pull secrets of its own gets none: Kubernetes only fills
     in a service account's where the Pod has none.
 
-    The provider (0.0.47) takes an add-on over that is there already and gives it this config; it
+    The provider takes an add-on over that is there already and gives it this config; it
     changes config and version in place, and does not see what others change in the config.
     """
 
