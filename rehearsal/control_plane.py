@@ -223,6 +223,7 @@ def _start_kwok(
             parts["kwok"],
             f"--kubeconfig={plane.kubeconfig}",
             manage,
+            "--node-lease-duration-seconds=40",
             f"--config={stages}",
             f"--server-address=127.0.0.1:{free_port()}",
         ],
