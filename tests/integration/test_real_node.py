@@ -33,6 +33,7 @@ from rehearsal.progress import Progress
 from rehearsal.real_node import Containerd, Network, RealNode, cgroups, network
 from rehearsal.real_node.name_server import answer
 from rehearsal.volcengine.config import DataPlaneSettings
+from tests.integration.machine import Machine, processes_with
 from tests.integration.volcengine_stage import (
     MICRO_PROXY,
     RunningEmulator,
@@ -73,7 +74,6 @@ class Cluster:
             self.plane,
             self.network,
             names_url=f"{self.volcengine.url}/-/names",
-            version=version,
         )
 
     def pulls(self, repository: str) -> list[AccessRecord]:
@@ -392,56 +392,6 @@ def test_systemctl_refuses_what_the_node_does_not_have(joined: Joined) -> None:
 def test_there_is_no_way_out_of_the_node(joined: Joined) -> None:
     routes = json.loads(joined.run("ip", "-json", "route", "show", "table", "all"))
     assert "default" not in [each["dst"] for each in routes]
-
-
-class Machine:
-    """What a node must leave as it was."""
-
-    SETTINGS = (
-        "/proc/sys/vm/overcommit_memory",
-        "/proc/sys/kernel/panic",
-        "/proc/sys/kernel/panic_on_oops",
-        "/proc/sys/kernel/keys/root_maxkeys",
-        "/proc/sys/net/ipv4/ip_forward",
-    )
-    FILES = (
-        "/etc/containerd",
-        "/etc/cni",
-        "/etc/kubernetes",
-        "/etc/resolv.conf",
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/opt/cni",
-        "/run/containerd",
-        "/run/netns",
-        "/run/real-node",
-        "/usr/bin/systemctl",
-        "/usr/libexec/kubernetes",
-        "/usr/local/bin/containerd",
-        "/var/lib/cni",
-        "/var/lib/containerd",
-        "/var/lib/kubelet",
-        "/var/log/pods",
-    )
-
-    def __init__(self) -> None:
-        self.seen = {
-            "mounts": Path("/proc/self/mounts").read_text(),
-            "links": sorted(psutil.net_if_addrs()),
-            "settings": [Path(each).read_text() for each in self.SETTINGS],
-            "files": [
-                (each, Path(each).stat().st_mtime_ns if Path(each).exists() else None)
-                for each in self.FILES
-            ],
-        }
-
-
-def processes_with(word: str) -> list[list[str]]:
-    """The command lines that have this word in them."""
-    return [
-        each.info["cmdline"]
-        for each in psutil.process_iter(["cmdline"])
-        if any(word in part for part in each.info["cmdline"] or ())
-    ]
 
 
 def test_a_node_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
