@@ -472,6 +472,31 @@ def test_a_machine_that_gives_no_namespaces_says_why(
     assert real_node.supported() == "a real node needs namespaces of its own: not permitted"
 
 
+def test_a_machine_that_gives_no_cgroup_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cgroups, "_MOUNT", tmp_path / "none")
+    assert cgroups.unusable() == f"none is mounted in {tmp_path}/none"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        pytest.param("cpu cpuset io memory pids", [], id="all that the machine has"),
+        pytest.param("io pids", ["cpu", "cpuset", "memory"], id="not all"),
+        pytest.param("", ["cpu", "cpuset", "memory", "pids"], id="none, as in a container"),
+    ],
+)
+def test_a_version_2_cgroup_needs_the_kubelets_controllers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, missing: list[str]
+) -> None:
+    monkeypatch.setattr(cgroups, "_MOUNT", tmp_path)
+    (tmp_path / "cgroup.controllers").write_text("cpu cpuset io memory pids rdma\n")
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "cgroup.controllers").write_text(f"{given}\n")
+    assert cgroups._missing_controllers("trial") == missing
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "code", "found"),
     [
