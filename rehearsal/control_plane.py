@@ -225,6 +225,8 @@ def _start_kwok(
             manage,
             f"--config={stages}",
             f"--server-address=127.0.0.1:{free_port()}",
+            # Without a lease a node is NotReady 50 s later, and its Pods for good.
+            "--node-lease-duration-seconds=40",
         ],
         environment={"HOME": str(folder)},
     )
