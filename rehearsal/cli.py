@@ -148,14 +148,18 @@ def up(node: Node = None, containerd: NodeContainerd = None) -> None:
     shown = 0
     deadline = time.monotonic() + _START_SECONDS
     while True:
+        ended = supervisor.poll() is not None
         text = log.read_text()
         sys.stderr.write(text[shown:])
         shown = len(text)
         with contextlib.suppress(FileNotFoundError):
             started = Run.load(folder)
             break
-        if supervisor.poll() is not None or time.monotonic() > deadline:
-            typer.echo(f"rehearsal: not up; see {log}", err=True)
+        if ended or time.monotonic() > deadline:
+            if (folder / "logs").is_dir():
+                typer.echo(f"rehearsal: not up; see {log}", err=True)
+            else:  # nothing was started, and all there is to say is said
+                shutil.rmtree(folder)
             raise typer.Exit(1)
         time.sleep(0.1)
     for name, value in started.environment().items():

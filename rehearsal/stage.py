@@ -9,10 +9,11 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import yaml
 from kubernetes import client, utils
 from pydantic import BaseModel, ConfigDict
@@ -113,7 +114,7 @@ def stage(
         PublishError: when an image cannot be put into the upstream registry.
         CgroupError: when a process of the real node does not end.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
     parts = obtain(PARTS, progress)
     prepare_chart(parts)
@@ -170,9 +171,19 @@ def stage(
             (folder / "run.json").unlink(missing_ok=True)
 
 
-def _interrupted(*_: object) -> None:
-    """Ctrl-C, at once: asyncio's own handling would only cancel what runs in the program."""
-    raise KeyboardInterrupt
+def _interrupted(number: int, _: object) -> None:
+    """End at once: asyncio's own handling of Ctrl-C would only cancel what runs in the program.
+
+    A command that a thread waits for (Helm's can take minutes) is ended too, as a terminal ends it;
+    it is in this process's group, while what Processes started is not.
+    """
+    for child in psutil.Process().children():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(child.pid) == os.getpgrp():
+                child.terminate()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 def prepare_chart(parts: Mapping[str, Path]) -> None:
