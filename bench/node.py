@@ -74,7 +74,7 @@ def markdown(found: Mapping[Containerd, Measured], rounds: int, machine: str) ->
     lines = [
         "# How long a Pod takes, by the state of its node's mirror",
         "",
-        f"{machine}. Written by `python -m bench.node`; {rounds} rounds.",
+        f"{machine}. Written by `python -m bench.node --rounds {rounds}`.",
         "",
         _HOW,
     ]

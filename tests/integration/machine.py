@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,7 +38,7 @@ class Machine:
     )
 
     def __init__(self) -> None:
-        self.seen = {
+        self.seen: dict[str, Any] = {
             "mounts": Path("/proc/self/mounts").read_text(),
             "links": sorted(psutil.net_if_addrs()),
             "settings": [Path(each).read_text() for each in self.SETTINGS],
@@ -46,6 +47,12 @@ class Machine:
                 for each in self.FILES
             ],
         }
+
+    def changes_since(self, before: Machine) -> dict[str, Any]:
+        """What is not as it was then; links of others that are gone since are no change."""
+        changed = {name: seen for name, seen in self.seen.items() if seen != before.seen[name]}
+        new_links = set(changed.pop("links", [])) - set(before.seen["links"])
+        return {**changed, **({"links": new_links} if new_links else {})}
 
 
 def processes_with(word: str) -> list[list[str]]:
