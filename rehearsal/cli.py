@@ -20,17 +20,19 @@ import typer
 
 from rehearsal import admit as admission
 from rehearsal import real_node
+from rehearsal.data_plane.images import PublishError
 from rehearsal.engine import deploy as deploying
 from rehearsal.engine.deploy import EngineName
 from rehearsal.engine.embedded import ApplyError
 from rehearsal.engine.policy_switch import NotInForceError, PolicyEngine, switch
 from rehearsal.locations import CHECKOUT, RUNS
+from rehearsal.packages import PackageError
 from rehearsal.parts import PARTS, PartError, obtain
 from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress
 from rehearsal.proof import ProofError
 from rehearsal.proof import prove as show_proof
-from rehearsal.real_node import Containerd, NetworkError, PackageError
+from rehearsal.real_node import CgroupError, Containerd, NetworkError, Programs
 from rehearsal.stage import Run, api_client, new_folder, stage
 
 app = typer.Typer(
@@ -48,19 +50,40 @@ Engine = Annotated[
 ]
 
 Node = Annotated[
-    bool, typer.Option(help="Add a real node where the machine can have one: Linux, root.")
+    bool | None,
+    typer.Option(
+        "--node/--no-node",
+        help="A real node beside kwok's, or none.",
+        show_default="a real node where the machine can have one",
+    ),
 ]
-NodeContainerd = Annotated[Containerd, typer.Option(help="The real node's containerd.")]
+NodeContainerd = Annotated[
+    Containerd | None,
+    typer.Option(help="The real node's containerd; asks for a node.", show_default="2.4"),
+]
 
 
-def _containerd(node: bool, containerd: Containerd) -> Containerd | None:
-    """The real node's containerd, None where there is to be, or can be, no real node."""
-    if not node:
+class UnavailableError(Exception):
+    """This machine cannot have a real node, and one was asked for; the message says why."""
+
+
+def _node(node: bool | None, containerd: Containerd | None, progress: Progress) -> Programs | None:
+    """What the real node is made of; None where there is to be none, or can be none.
+
+    A machine that cannot have one is told of, and is an error where one was asked for
+    (UnavailableError). Past this point whatever fails is a fault of a part that should work.
+    """
+    if node is False:
         return None
     reason = real_node.supported()
     if reason is None:
-        return containerd
-    typer.echo(f"rehearsal: only kwok nodes: {reason}", err=True)
+        try:
+            return real_node.programs(containerd or Containerd.V2_4, progress)
+        except PackageError as error:
+            reason = str(error)
+    if node or containerd:
+        raise UnavailableError(reason)
+    typer.echo(f"rehearsal: no real node, only kwok's: {reason}", err=True)
     return None
 
 
@@ -71,8 +94,10 @@ def _told() -> Iterator[None]:
         yield
     except (
         PartError,
-        PackageError,
+        UnavailableError,
         NetworkError,
+        CgroupError,
+        PublishError,
         ProcessError,
         ApplyError,
         ProofError,
@@ -83,18 +108,15 @@ def _told() -> Iterator[None]:
 
 
 @app.command()
-def run(
-    engine: Engine = None, node: Node = False, containerd: NodeContainerd = Containerd.V2_4
-) -> None:
+def run(engine: Engine = None, node: Node = None, containerd: NodeContainerd = None) -> None:
     """Start everything, deploy the stack, show the proof, take everything down."""
     progress = Progress()
-    folder = new_folder()
-    with (
-        _told(),
-        stage(folder, progress, containerd=_containerd(node, containerd)) as started,
-    ):
-        outputs = deploying.deploy(started, engine or deploying.default_engine(), progress)
-        show_proof(started, outputs, progress)
+    with _told():
+        programs = _node(node, containerd, progress)
+        folder = new_folder()
+        with stage(folder, progress, node=programs) as started:
+            outputs = deploying.deploy(started, engine or deploying.default_engine(), progress)
+            show_proof(started, outputs, progress)
     shutil.rmtree(folder)
 
 
@@ -106,7 +128,7 @@ def parts() -> None:
 
 
 @app.command()
-def up(node: Node = False, containerd: NodeContainerd = Containerd.V2_4) -> None:
+def up(node: Node = None, containerd: NodeContainerd = None) -> None:
     """Start all parts, do not run the program; print `export` lines for a shell."""
     folder = new_folder()
     log = folder / "stage.log"
@@ -114,7 +136,8 @@ def up(node: Node = False, containerd: NodeContainerd = Containerd.V2_4) -> None
         supervisor = subprocess.Popen(
             [
                 *(sys.executable, "-m", "rehearsal", "hold", str(folder)),
-                *("--node" if node else "--no-node", f"--containerd={containerd}"),
+                *(() if node is None else ("--node" if node else "--no-node",)),
+                *((f"--containerd={containerd}",) if containerd else ()),
             ],
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
@@ -125,14 +148,18 @@ def up(node: Node = False, containerd: NodeContainerd = Containerd.V2_4) -> None
     shown = 0
     deadline = time.monotonic() + _START_SECONDS
     while True:
+        ended = supervisor.poll() is not None
         text = log.read_text()
         sys.stderr.write(text[shown:])
         shown = len(text)
         with contextlib.suppress(FileNotFoundError):
             started = Run.load(folder)
             break
-        if supervisor.poll() is not None or time.monotonic() > deadline:
-            typer.echo(f"rehearsal: not up; see {log}", err=True)
+        if ended or time.monotonic() > deadline:
+            if (folder / "logs").is_dir():
+                typer.echo(f"rehearsal: not up; see {log}", err=True)
+            else:  # nothing was started, and all there is to say is said
+                shutil.rmtree(folder)
             raise typer.Exit(1)
         time.sleep(0.1)
     for name, value in started.environment().items():
@@ -140,9 +167,10 @@ def up(node: Node = False, containerd: NodeContainerd = Containerd.V2_4) -> None
 
 
 @app.command(hidden=True)
-def hold(folder: Path, node: Node = False, containerd: NodeContainerd = Containerd.V2_4) -> None:
+def hold(folder: Path, node: Node = None, containerd: NodeContainerd = None) -> None:
     """Start all parts and hold them until asked to stop."""
-    with _told(), stage(folder, Progress(), containerd=_containerd(node, containerd)):
+    progress = Progress()
+    with _told(), stage(folder, progress, node=_node(node, containerd, progress)):
         signal.pause()
 
 

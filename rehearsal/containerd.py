@@ -20,8 +20,10 @@ from pathlib import Path
 
 import grpc
 
-from rehearsal.locations import cache
+from rehearsal import packages
+from rehearsal.packages import PackageError
 from rehearsal.processes import end_group
+from rehearsal.progress import Progress
 
 _SOCKET = "run/containerd/containerd.sock"
 _READY_SECONDS = 30.0
@@ -81,30 +83,11 @@ def unavailable() -> str | None:
 
 
 def debian_package(name: str) -> Path:
-    """The files of a Debian package, unpacked into the cache; nothing is installed.
-
-    Raises:
-        NodeError: where there is no apt, or it does not have the package.
-    """
-    folder = cache() / "debian" / name
-    if folder.is_dir():
-        return folder
-    partial = folder.with_name(f"{name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    downloads = partial / "deb"
-    downloads.mkdir(parents=True)
+    """The files of a Debian package, see packages.unpacked(). Raises NodeError."""
     try:
-        subprocess.run(
-            ["apt-get", "download", name], cwd=downloads, capture_output=True, check=True
-        )
-        (package,) = downloads.glob("*.deb")
-        subprocess.run(["dpkg", "-x", package, partial / "files"], check=True)
-    except (OSError, subprocess.CalledProcessError, ValueError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise NodeError(f"the Debian package {name} cannot be had: {error}") from error
-    (partial / "files").rename(folder)
-    shutil.rmtree(partial)
-    return folder
+        return packages.unpacked([name], Progress())[name]
+    except PackageError as error:
+        raise NodeError(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)

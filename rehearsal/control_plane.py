@@ -223,9 +223,10 @@ def _start_kwok(
             parts["kwok"],
             f"--kubeconfig={plane.kubeconfig}",
             manage,
-            "--node-lease-duration-seconds=40",
             f"--config={stages}",
             f"--server-address=127.0.0.1:{free_port()}",
+            # Without a lease a node is NotReady 50 s later, and its Pods for good.
+            "--node-lease-duration-seconds=40",
         ],
         environment={"HOME": str(folder)},
     )

@@ -54,13 +54,7 @@ class Processes:
                 start_new_session=True,
             )
         self._started[name] = process
-        deadline = time.monotonic() + timeout
-        while not ready():
-            if process.poll() is not None:
-                raise ProcessError(f"{name} ended with {process.returncode}; see {log}")
-            if time.monotonic() > deadline:
-                raise ProcessError(f"{name} is not ready after {timeout:.0f} s; see {log}")
-            time.sleep(0.05)
+        await_ready(process, ready, name=name, log=log, timeout=timeout)
         return process
 
     def stop(self, name: str) -> None:
@@ -81,6 +75,28 @@ class Processes:
     ) -> None:
         for name in reversed(list(self._started)):
             self.stop(name)
+
+
+def await_ready(
+    process: subprocess.Popen[bytes],
+    ready: Callable[[], bool],
+    *,
+    name: str,
+    log: Path,
+    timeout: float,
+) -> None:
+    """Wait until a process is ready.
+
+    Raises:
+        ProcessError: when it ends, or is not ready in `timeout` seconds; it names `log`.
+    """
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if process.poll() is not None:
+            raise ProcessError(f"{name} ended with {process.returncode}; see {log}")
+        if time.monotonic() > deadline:
+            raise ProcessError(f"{name} is not ready after {timeout:.0f} s; see {log}")
+        time.sleep(0.05)
 
 
 def end_group(leader: int) -> None:

@@ -9,10 +9,11 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import yaml
 from kubernetes import client, utils
 from pydantic import BaseModel, ConfigDict
@@ -26,7 +27,6 @@ from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts import obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
-from rehearsal.real_node import Containerd
 
 PARTS = (*control_plane.PARTS, "helm", "kyverno", "registry", "crane", "nginx")
 """The parts of a stage."""
@@ -101,26 +101,26 @@ def new_folder() -> Path:
 
 @contextmanager
 def stage(
-    folder: Path, progress: Progress, *, containerd: Containerd | None = None
+    folder: Path, progress: Progress, *, node: real_node.Programs | None = None
 ) -> Iterator[Run]:
     """Start every part in `folder`, and stop them all at the end.
 
-    With `containerd` the cluster has a real node with that version of it beside kwok's.
+    With `node` the cluster has a real node of these programs beside kwok's.
 
     Raises:
         PartError: when a part cannot be had.
-        PackageError: when a package of the real node cannot be had.
         NetworkError: when the real node cannot be given a network.
         ProcessError: when a part does not start; the message names its log file.
+        PublishError: when an image cannot be put into the upstream registry.
+        CgroupError: when a process of the real node does not end.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
     parts = obtain(PARTS, progress)
     prepare_chart(parts)
     with ExitStack() as stack:
         network = None
-        if containerd is not None:
-            programs = real_node.programs(containerd, progress)
+        if node is not None:
             network = real_node.Network.create(folder / "real-node")
             stack.callback(network.remove)
         processes = stack.enter_context(Processes(folder / "logs"))
@@ -139,21 +139,20 @@ def stage(
             upstream = _start_upstream(processes, parts, folder, authority, network)
         with progress.step("starting Volcengine"):
             run = _start_volcengine(processes, parts, folder, authority, plane, upstream, network)
-        if containerd is not None and network is not None:
-            with progress.step(f"starting a real node with containerd {containerd}"):
-                node = stack.enter_context(
+        if node is not None and network is not None:
+            with progress.step(f"starting a real node with containerd {node.version}"):
+                joined = stack.enter_context(
                     real_node.start(
                         processes,
-                        programs,
+                        node,
                         folder / "real-node",
                         plane,
                         network,
                         names_url=f"http://{run.volcengine}/-/names",
-                        version=containerd,
                         taints=[real_node.TAINT],
                     )
                 )
-                run = run.model_copy(update={"node": node.pid})
+                run = run.model_copy(update={"node": joined.pid})
         with progress.step("starting a stand-in for Kyverno's Pods"):
             processes.start(
                 "kyverno-stand-in",
@@ -172,9 +171,19 @@ def stage(
             (folder / "run.json").unlink(missing_ok=True)
 
 
-def _interrupted(*_: object) -> None:
-    """Ctrl-C, at once: asyncio's own handling would only cancel what runs in the program."""
-    raise KeyboardInterrupt
+def _interrupted(number: int, _: object) -> None:
+    """End at once: asyncio's own handling of Ctrl-C would only cancel what runs in the program.
+
+    A command that a thread waits for (Helm's can take minutes) is ended too, as a terminal ends it;
+    it is in this process's group, while what Processes started is not.
+    """
+    for child in psutil.Process().children():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(child.pid) == os.getpgrp():
+                child.terminate()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 def prepare_chart(parts: Mapping[str, Path]) -> None:

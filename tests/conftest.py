@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _parts_shared_by(item: pytest.Item) -> str:
     folder, file = item.path.parent.name, item.path.stem
-    if folder == "node" or file == "test_real_node":
+    if folder == "node" or file in {"test_real_node", "test_rehearsal_node"}:
         return "this machine's mounts, links and processes"
     if file in {"test_rehearsal", "test_pull_credentials"}:
         return "one deployed stage"

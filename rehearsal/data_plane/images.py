@@ -36,7 +36,7 @@ class SampleImage:
     tags: Sequence[str]
     """All point to this one image."""
     version: str
-    """Goes into its labels, so that versions differ in digest."""
+    """Goes into its labels and its layer, so that versions share no content."""
     entrypoint: Sequence[str]
     command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +53,12 @@ SAMPLE_IMAGES: Sequence[SampleImage] = (
         repository="library/nginx",
         tags=("1.27",),
         version="1.27",
+        entrypoint=("/usr/sbin/nginx",),
+    ),
+    SampleImage(
+        repository="library/nginx",
+        tags=("1.26",),
+        version="1.26",
         entrypoint=("/usr/sbin/nginx",),
     ),
     SampleImage(
@@ -91,7 +97,7 @@ def machine_architecture() -> str:
 def write_layout(image: SampleImage, program: Path, folder: Path) -> str:
     """Write an OCI image layout with one image index; return the index's digest."""
     layout = _Layout(folder)
-    tar = _layer_tar(program)
+    tar = _layer_tar(image, program)
     compressed = gzip.compress(tar, compresslevel=6, mtime=0)
     layer = layout.add(_LAYER, compressed)
     config = layout.add_json(_CONFIG, _image_config(image, tar))
@@ -166,21 +172,25 @@ def _image_config(image: SampleImage, tar: bytes) -> dict[str, Any]:
     }
 
 
-def _layer_tar(program: Path) -> bytes:
+def _layer_tar(image: SampleImage, program: Path) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in ("bin", "etc", "tmp", "usr", "usr/sbin"):
-            entry = tarfile.TarInfo(name)
+        for folder in ("bin", "etc", "tmp", "usr", "usr/sbin"):
+            entry = tarfile.TarInfo(folder)
             entry.type = tarfile.DIRTYPE
-            entry.mode = 0o1777 if name == "tmp" else 0o755
+            entry.mode = 0o1777 if folder == "tmp" else 0o755
             tar.addfile(entry)
-        entry = tarfile.TarInfo("usr/sbin/nginx")
-        content = program.read_bytes()
-        entry.mode = 0o755
-        entry.size = len(content)
-        tar.addfile(entry, io.BytesIO(content))
-        for name in _LINKS:
-            entry = tarfile.TarInfo(name)
+        name = f"{image.repository} {image.version}\n".encode()
+        for path, mode, content in (
+            ("etc/image", 0o644, name),
+            ("usr/sbin/nginx", 0o755, program.read_bytes()),
+        ):
+            entry = tarfile.TarInfo(path)
+            entry.mode = mode
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        for link in _LINKS:
+            entry = tarfile.TarInfo(link)
             entry.type = tarfile.SYMTYPE
             entry.linkname = "/usr/sbin/nginx"
             tar.addfile(entry)

@@ -9,6 +9,7 @@ outside them stays as it was. Where it gets images and how it is reached:
 """
 
 from rehearsal.real_node.busybox import publish_busybox
+from rehearsal.real_node.cgroups import CgroupError
 from rehearsal.real_node.configuration import Containerd, Programs
 from rehearsal.real_node.network import Network, NetworkError
 from rehearsal.real_node.node import (
@@ -19,18 +20,17 @@ from rehearsal.real_node.node import (
     clear,
     programs,
     start,
-    supported,
 )
-from rehearsal.real_node.packages import PackageError
+from rehearsal.real_node.support import supported
 
 __all__ = [
     "LABELS",
     "NAME",
     "TAINT",
+    "CgroupError",
     "Containerd",
     "Network",
     "NetworkError",
-    "PackageError",
     "Programs",
     "RealNode",
     "clear",

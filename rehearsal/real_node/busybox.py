@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rehearsal import packages
 from rehearsal.data_plane.images import SampleImage, publish
 from rehearsal.progress import Progress
-from rehearsal.real_node import packages
 
 IMAGE = SampleImage(
     repository="library/busybox",

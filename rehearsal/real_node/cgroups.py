@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _MOUNT = Path("/sys/fs/cgroup")
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
+_OF_KUBELET = {"cpu", "cpuset", "hugetlb", "memory", "pids"}
 _EMPTY_SECONDS = 10.0
 
 
@@ -52,6 +54,32 @@ def remove(name: str) -> None:
                 time.sleep(0.05)
 
 
+def unusable() -> str | None:
+    """Why nobody can make a node's cgroup here; None if one was made, and removed again."""
+    if not _hierarchies():
+        return f"none is mounted in {_MOUNT}"
+    name = f"vke-rehearsal-trial-{secrets.token_hex(4)}"
+    try:
+        create(name)
+        missing = _missing_controllers(name)
+    except OSError as error:
+        return str(error)
+    finally:
+        remove(name)
+    return f"{_MOUNT} gives it no {', '.join(missing)} controller" if missing else None
+
+
+def _missing_controllers(name: str) -> list[str]:
+    """The controllers a kubelet asks for, the machine has, and a version 2 cgroup was not given."""
+    if is_version_1():
+        return []
+    has, given = (
+        set((folder / "cgroup.controllers").read_text().split())
+        for folder in (_MOUNT, _MOUNT / name)
+    )
+    return sorted(_OF_KUBELET & has - given)
+
+
 def found(name: str) -> list[Path]:
     """The folders of this cgroup that exist."""
     return [each / name for each in _hierarchies() if (each / name).exists()]
@@ -60,6 +88,8 @@ def found(name: str) -> list[Path]:
 def _hierarchies() -> list[Path]:
     if not is_version_1():
         return [_MOUNT]
+    if not _MOUNT.is_dir():
+        return []
     return [each for each in sorted(_MOUNT.iterdir()) if (each / "cgroup.procs").exists()]
 
 

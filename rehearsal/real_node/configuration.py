@@ -35,6 +35,7 @@ class Containerd(StrEnum):
 class Programs:
     """What runs on the node."""
 
+    version: Containerd
     kubelet: Path
     containerd: Path
     """Its shim and ctr are in the same folder."""
@@ -47,7 +48,6 @@ def write(
     etc: Path,
     *,
     programs: Programs,
-    version: Containerd,
     registry_folder: str | None,
     network: Network,
     plane: ControlPlane,
@@ -57,7 +57,7 @@ def write(
     texts = {
         "hosts": f"127.0.0.1 localhost\n{network.node} real-node\n",
         "resolv.conf": f"nameserver {network.host}\n",
-        "containerd/config.toml": _containerd(version, registry_folder, programs),
+        "containerd/config.toml": _containerd(registry_folder, programs),
         "cni/net.d/10-rehearsal.conflist": _cni(network),
         "kubernetes/kubelet.yaml": _kubelet(network, cgroup),
         "kubernetes/kubelet.kubeconfig": kubeconfig(
@@ -76,13 +76,13 @@ _RUNTIME = "io.containerd.cri.v1.runtime"
 _CRI = "io.containerd.grpc.v1.cri"
 
 
-def _containerd(version: Containerd, registry_folder: str | None, programs: Programs) -> str:
+def _containerd(registry_folder: str | None, programs: Programs) -> str:
     """The config.toml of containerd.
 
     A process without CAP_SYS_RESOURCE may not lower OOM scores; no sandbox starts then unless
     they are restricted.
     """
-    if version is Containerd.V1_6:
+    if programs.version is Containerd.V1_6:
         lines = [
             "version = 2",
             f'[plugins."{_CRI}"]',

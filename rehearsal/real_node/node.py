@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import psutil
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from rehearsal import packages
 from rehearsal.control_plane import (
     REAL_NODE,
     SERVICE_ADDRESS,
@@ -27,13 +26,15 @@ from rehearsal.control_plane import (
     write_private,
 )
 from rehearsal.locations import CHECKOUT
+from rehearsal.packages import PackageError
 from rehearsal.parts import obtain
-from rehearsal.processes import ProcessError, Processes
+from rehearsal.processes import Processes, await_ready
 from rehearsal.progress import Progress
-from rehearsal.real_node import cgroups, configuration, name_server, packages
+from rehearsal.real_node import cgroups, configuration, name_server
 from rehearsal.real_node.configuration import Containerd, Programs
 from rehearsal.real_node.inside import Spec
 from rehearsal.real_node.network import Network
+from rehearsal.real_node.support import NAMESPACES
 
 NAME = REAL_NODE
 """The node's name."""
@@ -44,31 +45,8 @@ TAINT = "rehearsal/node=real:NoSchedule"
 PARTS = ("kubernetes",)
 """The parts a node is started from, beside containerd's."""
 
-_TOOLS = ("unshare", "mount", "ip")
 _READY_SECONDS = 90.0
 _FORK_SECONDS = 10.0
-
-
-def supported() -> str | None:
-    """Why this machine cannot have a real node; None if it can."""
-    if not sys.platform.startswith("linux"):
-        return f"a real node needs Linux, this is {sys.platform}"
-    if os.geteuid() != 0:
-        return "a real node needs root"
-    missing = [tool for tool in (*_TOOLS, *packages.TOOLS) if shutil.which(tool) is None]
-    if missing:
-        return f"a real node needs {', '.join(missing)} on PATH"
-    if "overlay" not in Path("/proc/filesystems").read_text().split():
-        return "a real node needs the overlay filesystem"
-    tried = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if tried.returncode != 0:
-        return f"a real node needs namespaces of its own: {tried.stderr.strip()}"
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,23 +86,33 @@ class RealNode:
 
 
 def programs(version: Containerd, progress: Progress) -> Programs:
-    """Have everything that runs on a node ready.
+    """Have everything ready that runs on a node, and the package of publish_busybox().
 
-    Raises PartError or PackageError.
+    Raises PartError, or PackageError when a Debian package cannot be had in the right version.
     """
-    found = obtain(PARTS, progress) | packages.obtain(
-        ("runc", "containernetworking-plugins"), progress
-    )
+    names = ["runc", "containernetworking-plugins", "busybox-static"]
     if version is Containerd.V1_6:
-        found |= packages.obtain(("containerd",), progress)
+        names.append("containerd")
+    found = packages.obtain(names, progress) | obtain(PARTS, progress)
+    if version is Containerd.V1_6:
+        _check_version(found["containerd"], version)
     else:
         found |= obtain(("containerd",), progress)
     return Programs(
+        version=version,
         kubelet=found["kubelet"],
         containerd=found["containerd"],
         runc=found["runc"],
         cni=found["cni"],
     )
+
+
+def _check_version(containerd: Path, version: Containerd) -> None:
+    said = subprocess.run(
+        [containerd, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if f" {version}." not in said:
+        raise PackageError(f"Debian's containerd is not {version} here: {said}")
 
 
 def start(
@@ -135,7 +123,6 @@ def start(
     network: Network,
     *,
     names_url: str,
-    version: Containerd = Containerd.V2_4,
     registry_folder: str | None = configuration.REGISTRY_FOLDER,
     taints: Sequence[str] = (),
 ) -> RealNode:
@@ -156,7 +143,6 @@ def start(
     configuration.write(
         etc,
         programs=has,
-        version=version,
         registry_folder=registry_folder,
         network=network,
         plane=plane,
@@ -190,13 +176,12 @@ def start(
         outer = processes.start(
             NAME,
             [
-                *("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc"),
-                "--kill-child",
+                *("unshare", *NAMESPACES, "--kill-child"),
                 *(sys.executable, "-m", "rehearsal.real_node.inside", folder / "spec.json"),
             ],
             environment={"PYTHONPATH": str(CHECKOUT)},
         )
-        pid = _first_process(outer)
+        pid = _first_process(outer, processes.logs)
         (folder / "pid").write_text(f"{pid}\n")
         network.give(pid)
         _await_ready(outer, plane, processes.logs)
@@ -206,7 +191,12 @@ def start(
         cgroups.remove(cgroup)
         raise
     return RealNode(
-        name=NAME, containerd=version, pid=pid, network=network, cgroup=cgroup, processes=processes
+        name=NAME,
+        containerd=has.version,
+        pid=pid,
+        network=network,
+        cgroup=cgroup,
+        processes=processes,
     )
 
 
@@ -248,29 +238,30 @@ def _services(
     }
 
 
-def _first_process(outer: subprocess.Popen[bytes]) -> int:
+def _first_process(outer: subprocess.Popen[bytes], logs: Path) -> int:
     """The process `unshare` has started in the new namespaces. Raises ProcessError."""
-    deadline = time.monotonic() + _FORK_SECONDS
-    while time.monotonic() < deadline and outer.poll() is None:
-        children = psutil.Process(outer.pid).children()
-        if children:
-            pid: int = children[0].pid
-            return pid
-        time.sleep(0.01)
-    raise ProcessError(f"{NAME}: unshare made no namespaces (it ended with {outer.poll()})")
+    children: list[psutil.Process] = []
+
+    def started() -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children.extend(psutil.Process(outer.pid).children())
+        return bool(children)
+
+    log = logs / f"{NAME}.log"
+    await_ready(outer, started, name=NAME, log=log, timeout=_FORK_SECONDS)
+    return int(children[0].pid)
 
 
 def _await_ready(outer: subprocess.Popen[bytes], plane: ControlPlane, logs: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
     with client_of(plane.kubeconfig) as api:
-        while not _is_ready(client.CoreV1Api(api)):
-            if outer.poll() is not None:
-                raise ProcessError(f"{NAME} ended with {outer.returncode}; see {logs / NAME}.log")
-            if time.monotonic() > deadline:
-                raise ProcessError(
-                    f"{NAME} is not Ready after {_READY_SECONDS:.0f} s; see {logs / NAME}-*.log"
-                )
-            time.sleep(0.1)
+        core = client.CoreV1Api(api)
+        await_ready(
+            outer,
+            lambda: _is_ready(core),
+            name=NAME,
+            log=logs / f"{NAME}*.log",
+            timeout=_READY_SECONDS,
+        )
 
 
 def _is_ready(api: client.CoreV1Api) -> bool:

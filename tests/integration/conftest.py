@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rehearsal.engine.deploy import outputs_of
-from rehearsal.locations import CHECKOUT
+from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.stage import Run
 
 
@@ -34,12 +36,42 @@ def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
     return done.stdout
 
 
+def run_of(exports: str) -> Run:
+    """The run that `python -m rehearsal up` printed the exports of."""
+    (line,) = (each for each in exports.splitlines() if each.startswith("export REHEARSAL_RUN="))
+    return Run.load(Path(line.partition("=")[2].strip("'")))
+
+
+def interrupted_at(step: str, *words: str) -> Path:
+    """Start a whole rehearsal, press Ctrl-C at one of its steps; the folder it leaves."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rehearsal", "run", "--engine", "embedded", *words],
+        cwd=CHECKOUT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if step in line:
+            break
+    (folder,) = {
+        RUNS / Path(word).relative_to(RUNS).parts[0]
+        for child in psutil.Process(process.pid).children()
+        for word in child.cmdline()
+        if Path(word).is_relative_to(RUNS)
+    }
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    return folder
+
+
 @pytest.fixture(scope="session")
 def run() -> Iterator[Run]:
-    """A stage that is up, as `python -m rehearsal up` starts it."""
-    exports = rehearsal("up")
-    (line,) = (each for each in exports.splitlines() if each.startswith("export REHEARSAL_RUN="))
-    started = Run.load(Path(line.partition("=")[2].strip("'")))
+    """A stage that is up, as `python -m rehearsal up` starts it, without a real node."""
+    exports = rehearsal("up", "--no-node")
+    started = run_of(exports)
     yield started
     rehearsal("down", folder=started.folder)
 

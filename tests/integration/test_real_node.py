@@ -33,6 +33,7 @@ from rehearsal.progress import Progress
 from rehearsal.real_node import Containerd, Network, RealNode, cgroups, network
 from rehearsal.real_node.name_server import answer
 from rehearsal.volcengine.config import DataPlaneSettings
+from tests.integration.machine import Machine, processes_with
 from tests.integration.volcengine_stage import (
     MICRO_PROXY,
     RunningEmulator,
@@ -73,7 +74,6 @@ class Cluster:
             self.plane,
             self.network,
             names_url=f"{self.volcengine.url}/-/names",
-            version=version,
         )
 
     def pulls(self, repository: str) -> list[AccessRecord]:
@@ -394,61 +394,10 @@ def test_there_is_no_way_out_of_the_node(joined: Joined) -> None:
     assert "default" not in [each["dst"] for each in routes]
 
 
-class Machine:
-    """What a node must leave as it was."""
-
-    SETTINGS = (
-        "/proc/sys/vm/overcommit_memory",
-        "/proc/sys/kernel/panic",
-        "/proc/sys/kernel/panic_on_oops",
-        "/proc/sys/kernel/keys/root_maxkeys",
-        "/proc/sys/net/ipv4/ip_forward",
-    )
-    FILES = (
-        "/etc/containerd",
-        "/etc/cni",
-        "/etc/kubernetes",
-        "/etc/resolv.conf",
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/opt/cni",
-        "/run/containerd",
-        "/run/netns",
-        "/run/real-node",
-        "/usr/bin/systemctl",
-        "/usr/libexec/kubernetes",
-        "/usr/local/bin/containerd",
-        "/var/lib/cni",
-        "/var/lib/containerd",
-        "/var/lib/kubelet",
-        "/var/log/pods",
-    )
-
-    def __init__(self) -> None:
-        self.seen = {
-            "mounts": Path("/proc/self/mounts").read_text(),
-            "links": sorted(psutil.net_if_addrs()),
-            "settings": [Path(each).read_text() for each in self.SETTINGS],
-            "files": [
-                (each, Path(each).stat().st_mtime_ns if Path(each).exists() else None)
-                for each in self.FILES
-            ],
-        }
-
-
-def processes_with(word: str) -> list[list[str]]:
-    """The command lines that have this word in them."""
-    return [
-        each.info["cmdline"]
-        for each in psutil.process_iter(["cmdline"])
-        if any(word in part for part in each.info["cmdline"] or ())
-    ]
-
-
 def test_a_node_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
     others = {each.pid for each in psutil.Process().children()}
     with running_cluster(tmp_path) as cluster:
         before = Machine()
-        links = set(before.seen["links"]) - {cluster.network.name, cluster.network.peer}
         with cluster.start_node(Containerd.V2_4) as node:
             name = cluster.run(f"{cluster.domain}/library/nginx:latest", "nginx")
             wait_until(lambda: is_ready(cluster.pod(name)), 60)
@@ -464,9 +413,8 @@ def test_a_node_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
         assert not cgroups.found(node.cgroup)
         assert not [each for each in processes_with(node.cgroup) if each]
     after = Machine()
-    assert set(after.seen.pop("links")) == links
-    before.seen.pop("links")
-    assert after.seen == before.seen
+    assert not {cluster.network.name, cluster.network.peer} & set(after.seen["links"])
+    assert after.changes_since(before) == {}
     assert not processes_with(str(tmp_path))
 
 
@@ -520,6 +468,31 @@ def test_a_machine_that_gives_no_namespaces_says_why(
         program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert real_node.supported() == "a real node needs namespaces of its own: not permitted"
+
+
+def test_a_machine_that_gives_no_cgroup_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cgroups, "_MOUNT", tmp_path / "none")
+    assert cgroups.unusable() == f"none is mounted in {tmp_path}/none"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        pytest.param("cpu cpuset io memory pids", [], id="all that the machine has"),
+        pytest.param("io pids", ["cpu", "cpuset", "memory"], id="not all"),
+        pytest.param("", ["cpu", "cpuset", "memory", "pids"], id="none, as in a container"),
+    ],
+)
+def test_a_version_2_cgroup_needs_the_kubelets_controllers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, missing: list[str]
+) -> None:
+    monkeypatch.setattr(cgroups, "_MOUNT", tmp_path)
+    (tmp_path / "cgroup.controllers").write_text("cpu cpuset io memory pids rdma\n")
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "cgroup.controllers").write_text(f"{given}\n")
+    assert cgroups._missing_controllers("trial") == missing
 
 
 @pytest.mark.parametrize(

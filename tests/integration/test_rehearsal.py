@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -28,11 +27,11 @@ from rehearsal.engine.deploy import outputs_of, stack_config
 from rehearsal.engine.kubernetes_applier import KubernetesApplier
 from rehearsal.engine.policy_switch import PolicyEngine, switch
 from rehearsal.engine.volcengine_applier import VolcengineApplier
-from rehearsal.locations import CHECKOUT, RUNS
+from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import KWOK_NODES, Run, api_client
-from tests.integration.conftest import rehearsal
+from tests.integration.conftest import interrupted_at, rehearsal, run_of
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 
@@ -281,9 +280,8 @@ def test_the_nodes_of_a_stage_stay_ready(run: Run) -> None:
 
 
 def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
-    exports = rehearsal("up")
-    (line,) = (each for each in exports.splitlines() if each.startswith("export REHEARSAL_RUN="))
-    second = Run.load(Path(line.partition("=")[2].strip("'")))
+    exports = rehearsal("up", "--no-node")
+    second = run_of(exports)
     try:
         assert second.volcengine != run.volcengine
         assert client_of(second.kubeconfig) is not None
@@ -305,22 +303,7 @@ def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
 
 
 def test_ctrl_c_stops_everything_it_started() -> None:
-    before = set(RUNS.glob("*"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rehearsal", "run", "--engine", "embedded"],
-        cwd=CHECKOUT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "starting Volcengine" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    (folder,) = set(RUNS.glob("*")) - before
+    folder = interrupted_at("starting Volcengine", "--no-node")
     assert _processes_of(folder) == []
     rehearsal("down", folder=folder)
 

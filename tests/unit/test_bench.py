@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 
 from bench.load import Case
+from bench.mirror import CACHED, NO_MIRROR, Measured, Times
+from bench.node import markdown
 from bench.numbers import percentile, ratio_of_rounds, shown
+from rehearsal.real_node import Containerd
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,18 @@ def test_times_are_shown_with_three_digits(milliseconds: float, expected: str) -
 )
 def test_a_case_is_named_by_its_pod_and_concurrency(case: Case, name: str) -> None:
     assert case.name == name
+
+
+def test_a_nodes_times_stand_beside_their_ratio_to_no_mirror() -> None:
+    measured = Measured(
+        states={
+            NO_MIRROR: Times(apply=[2.0, 1.0, 3.0], kubelet=[4.0]),
+            CACHED: Times(apply=[3.0], kubelet=[6.0]),
+        },
+        withdrawn_after=36.6,
+        restored_after=23.2,
+    )
+    lines = markdown({Containerd.V1_6: measured}, 3, "a machine").splitlines()
+    assert f"| {NO_MIRROR} | 2.00 (1.00 to 3.00) | 1.00 | 4.00 | 1.00 | 3 |" in lines
+    assert f"| {CACHED} | 3.00 | 1.50 | 6.00 | 1.50 | 1 |" in lines
+    assert "The DaemonSet withdrew the mirror 37 s after the black hole began, and put it" in lines

@@ -1,0 +1,16 @@
+"""What the rehearsal repeats of the stack, since it may not import it, is the same there."""
+
+from __future__ import annotations
+
+from components.image_redirect import SETTLE_SECONDS
+from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from rehearsal import proof
+from rehearsal.engine import policy_switch
+
+
+def test_the_rehearsal_opts_out_by_the_stacks_own_label() -> None:
+    assert proof._OPT_OUT == {OPT_OUT_LABEL: OPT_OUT_VALUE}
+
+
+def test_the_rehearsal_settles_as_long_as_the_stack_does() -> None:
+    assert policy_switch._SETTLE_SECONDS == SETTLE_SECONDS
