@@ -31,6 +31,12 @@ probe_seconds=${MIRROR_PROBE_SECONDS:-5}
 failures_to_withdraw=${MIRROR_FAILURES:-3}
 successes_to_restore=${MIRROR_SUCCESSES:-3}
 run_dir=${MIRROR_RUN_DIR:-/run/node-mirror}
+may_restart=${MIRROR_MAY_RESTART:-true}
+account=${MIRROR_SERVICE_ACCOUNT:-/var/run/secrets/kubernetes.io/serviceaccount}
+lease=${MIRROR_LEASE:-}
+lease_seconds=${MIRROR_LEASE_SECONDS:-$((restart_seconds * 6))}
+node_name=${MIRROR_NODE_NAME:-}
+grace_seconds=${MIRROR_GRACE_SECONDS:-30}
 
 marker='# Written by node-mirror.sh; changes are overwritten, `node-mirror.sh remove` takes it away.'
 
@@ -165,6 +171,15 @@ healthy() {
   done
 }
 
+# Whether a restart may begin now: may_restart is true, false, or the Unix time it has to begin before.
+restart_permitted() {
+  case $may_restart in
+    true) return 0 ;;
+    '' | *[!0-9]*) return 1 ;;
+    *) [ "$(date +%s)" -lt "$may_restart" ] ;;
+  esac
+}
+
 restart_containerd() {
   log "restarting containerd: $restart_command"
   SYSTEMD_IGNORE_CHROOT=1 sh -c "$restart_command" >&2 9>&- && healthy
@@ -241,6 +256,10 @@ set_config_path() {
     rm -f "$candidate"
     refuse "containerd does not accept config_path in $containerd_config: config dump gives '$accepted'"
   fi
+  restart_permitted || {
+    rm -f "$candidate"
+    finish "restart-needed: config_path has to be set in $containerd_config"
+  }
   install_copy "$candidate" "$state/config.written" || { rm -f "$candidate"; refuse "cannot write to $state"; }
   : | install_text "$state/restart-pending" 644 || { rm -f "$candidate"; refuse "cannot write to $state"; }
   log "setting config_path = $1 in $containerd_config"
@@ -491,6 +510,8 @@ on_failure() {
 place() {
   if [ -f "$state/restart-pending" ]; then
     if cmp -s "$containerd_config" "$state/config.written"; then
+      restart_permitted ||
+        finish "restart-needed: $containerd_config was changed and containerd not restarted yet"
       finish_restart
     else
       rm -f "$state/restart-pending"
@@ -517,6 +538,10 @@ remove() {
   if [ ! -f "$state/made" ]; then
     rm -rf "$state"
     finish "in-place: nothing to remove"
+  fi
+  if [ -f "$state/removing" ] ||
+    { [ -f "$state/config.written" ] && cmp -s "$containerd_config" "$state/config.written"; }; then
+    restart_permitted || finish "restart-needed: $containerd_config has to be put back"
   fi
   put_back_hosts || refuse "cannot put back hosts.toml"
   rm -f "$containerd_config.node-mirror" "$(dirname "$containerd_config")/.$(basename "$containerd_config").node-mirror"
@@ -545,7 +570,7 @@ alone() {
 
 # ---- the Pod ----
 
-# Runs this script with arguments on the node, the login on standard input.
+# Runs this script's mode $1 on the node, the login on standard input; $2 is its may_restart.
 on_node() {
   copy="$host_root$state/node-mirror.sh"
   (umask 077 && mkdir -p "$host_root$state" && cat "$0" >"$copy.new") && mv -f "$copy.new" "$copy" ||
@@ -564,7 +589,7 @@ on_node() {
   fi
   printf '%s\n' "$given" |
     MIRROR_LOGIN_DIR=$from MIRROR_CA_FILE=$ca_on_node MIRROR_HOST_ROOT=/ MIRROR_ADDRESS=${address:-} \
-      chroot "$host_root" /bin/sh "$state/node-mirror.sh" "$1"
+      MIRROR_MAY_RESTART=$2 chroot "$host_root" /bin/sh "$state/node-mirror.sh" "$1"
 }
 
 # The address of the proxy as the Pod's own resolver gives it, for a node whose resolver is not
@@ -582,44 +607,237 @@ say_status() {
 
 run() {
   mkdir -p "$run_dir"
-  trap 'leave' TERM INT
-  while :; do
-    say_status "$(on_node step)"
+  ended_at=
+  trap 'ended_at=${ended_at:-$(date +%s)}' TERM INT
+  while [ -z "$ended_at" ]; do
+    step_in_turn
     case $said in *"does not resolve") address=$(address_of_domain) ;; esac
-    sleep "$interval" &
-    wait $!
+    if [ -z "$ended_at" ]; then
+      sleep "$interval" &
+      wait $!
+    fi
   done
+  trap '' TERM INT
+  leave
+  release_lease
+}
+
+# One step; containerd is restarted only while this node holds the Lease.
+step_in_turn() {
+  if [ -z "$lease" ]; then
+    say_status "$(on_node step true)"
+    return
+  fi
+  result=$(on_node step false)
+  case $result in
+    restart-needed:*) ;;
+    *)
+      say_status "$result"
+      return
+      ;;
+  esac
+  if ! take_lease; then
+    say_status "waiting: $lease_reason"
+    return
+  fi
+  say_status "$result"
+  result=$(on_node step "$begin_before")
+  case $result in
+    "refused: containerd did not come up healthy"*)
+      log "Lease $lease is kept until it expires, so that other nodes are slow to try the same"
+      ;;
+    *) release_lease ;;
+  esac
+  say_status "$result"
 }
 
 # When the Pod ends: puts the node back if its DaemonSet is gone or going, else leaves it alone.
 leave() {
-  trap '' TERM INT
-  if daemon_set_is_going; then
-    log "the DaemonSet is being deleted: $(on_node remove)"
-  else
+  if ! daemon_set_is_going; then
     log "the Pod ends and its DaemonSet stays: the node is left as it is"
+    return
   fi
-  exit 0
+  result=
+  [ -z "$lease" ] || result=$(on_node remove false)
+  case $result in
+    '' | restart-needed:*)
+      [ -z "$lease" ] || take_lease_before $((ended_at + grace_seconds * 2 / 3)) ||
+        log "$lease_reason: going on without Lease $lease"
+      result=$(on_node remove true)
+      ;;
+  esac
+  log "the DaemonSet is being deleted: $result"
+}
+
+# ---- the API server ----
+
+# Sends it method $1 for path $2, with body $3 of type $4 if there is one; sets code and found.
+api() {
+  code=000
+  [ -r "$account/token" ] || return 1
+  (umask 077 && mkdir -p "$host_root$state") &&
+    cat "$account/ca.crt" >"$host_root$state/cluster-ca.crt" || return 1
+  server=${MIRROR_API_SERVER:-https://${KUBERNETES_SERVICE_HOST:-}:${KUBERNETES_SERVICE_PORT:-}}
+  found=$({
+    printf 'request = "%s"\nurl = "%s%s"\n' "$1" "$server" "$2"
+    printf 'header = "Authorization: Bearer %s"\n' "$(cat "$account/token")"
+    printf 'header = "Accept: application/json"\n'
+    if [ -n "${3:-}" ]; then
+      printf 'header = "Content-Type: %s"\n' "$4"
+      printf 'data = "%s"\n' "$(printf '%s' "$3" | sed 's/["\\]/\\&/g')"
+    fi
+    printf 'cacert = "%s"\n' "$state/cluster-ca.crt"
+    printf 'silent\nnoproxy = "*"\nmax-time = 10\nwrite-out = "\\n%%{http_code}"\n'
+  } | chroot "$host_root" curl -q -K -)
+  curl_exit=$?
+  rm -f "$host_root$state/cluster-ca.crt"
+  rmdir "$host_root$state" 2>/dev/null
+  code=${found##*
+}
+  # What was cut off has a code too, and might lack the holder.
+  [ "$curl_exit" -eq 0 ] || code=000
+  found=${found%
+*}
+}
+
+# Prints the string or number at path $1, such as spec.holderIdentity, of the JSON in found.
+json_at() {
+  printf '%s\n' "$found" | awk -v wanted="$1" '
+    function value(text, path, level) {
+      path = key[1]
+      for (level = 2; level <= depth; level++) path = path "." key[level]
+      if (path == wanted) { print text; exit }
+    }
+    { sub(/^[ \t]+/, ""); text = text $0 }
+    END {
+      while (text != "") {
+        token = substr(text, 1, 1)
+        if (match(text, /^"([^"\\]|\\.)*"/) || match(text, /^[-+.0-9A-Za-z]+/))
+          token = substr(text, 1, RLENGTH)
+        text = substr(text, length(token) + 1)
+        if (token == "{") key[++depth] = ""
+        else if (token == "[") key[++depth] = "[]"
+        else if (token == "}" || token == "]") depth--
+        else if (token ~ /^"/) {
+          token = substr(token, 2, length(token) - 2)
+          if (text ~ /^[ \t]*:/) key[depth] = token
+          else value(token)
+        }
+        else if (token ~ /^[-+.0-9A-Za-z]/) value(token)
+      }
+    }
+  '
+}
+
+namespace_of_pod() {
+  cat "$account/namespace" 2>/dev/null
 }
 
 daemon_set_is_going() {
-  account=${MIRROR_SERVICE_ACCOUNT:-/var/run/secrets/kubernetes.io/serviceaccount}
-  [ -n "${MIRROR_DAEMON_SET:-}" ] && [ -r "$account/token" ] || return 1
-  cat "$account/ca.crt" >"$host_root$state/cluster-ca.crt" || return 1
-  api=${MIRROR_API_SERVER:-https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT}
-  found=$({
-    printf 'url = "%s/apis/apps/v1/namespaces/%s/daemonsets/%s"\n' "$api" "$(cat "$account/namespace")" "$MIRROR_DAEMON_SET"
-    printf 'header = "Authorization: Bearer %s"\n' "$(cat "$account/token")"
-    printf 'header = "Accept: application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json"\n'
-    printf 'cacert = "%s"\n' "$state/cluster-ca.crt"
-    printf 'silent\nnoproxy = "*"\nmax-time = 10\nwrite-out = "\\n%%{http_code}"\n'
-  } | chroot "$host_root" curl -q -K -) || return 1
-  case ${found##*
-} in
+  [ -n "${MIRROR_DAEMON_SET:-}" ] || return 1
+  api GET "/apis/apps/v1/namespaces/$(namespace_of_pod)/daemonsets/$MIRROR_DAEMON_SET" || return 1
+  case $code in
     404) return 0 ;;
-    200) printf '%s' "$found" | grep -q '"deletionTimestamp"' ;;
+    200) [ -n "$(json_at metadata.deletionTimestamp)" ] ;;
     *) return 1 ;;
   esac
+}
+
+# ---- the Lease: whose containerd is restarted ----
+
+held=
+seen=
+
+# Takes the Lease; sets begin_before. Else sets lease_reason, and fails with 1 if it may be had later,
+# with 2 if this account may not have it.
+take_lease() {
+  case $node_name in
+    '' | *[!A-Za-z0-9.-]*)
+      lease_reason="MIRROR_NODE_NAME is not a node's name: '$node_name'"
+      return 2
+      ;;
+  esac
+  leases="/apis/coordination.k8s.io/v1/namespaces/$(namespace_of_pod)/leases"
+  begin_before=$(($(date +%s) + lease_seconds / 3))
+  now=$(date -u +%Y-%m-%dT%H:%M:%S.000000Z)
+  spec='"spec":{"holderIdentity":"'$node_name'","leaseDurationSeconds":'$lease_seconds',"acquireTime":"'$now'","renewTime":"'$now'"}'
+  api GET "$leases/$lease"
+  case $code in
+    404)
+      api POST "$leases" '{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"'$lease'"},'"$spec"'}' application/json
+      ;;
+    200)
+      lease_is_free || return 1
+      api PATCH "$leases/$lease" '{"metadata":{"resourceVersion":"'$version'"},'"$spec"'}' application/merge-patch+json
+      ;;
+  esac
+  case $code in
+    200 | 201)
+      read_version || return 1
+      held=$version
+      return 0
+      ;;
+    409) lease_reason="another node takes Lease $lease" ;;
+    000) lease_reason="the API server cannot be asked for Lease $lease" ;;
+    401 | 403)
+      lease_reason="the API server answers $code for Lease $lease"
+      return 2
+      ;;
+    *) lease_reason="the API server answers $code for Lease $lease" ;;
+  esac
+  return 1
+}
+
+# Takes the Lease, trying until Unix time $1; not any longer if the account may not.
+take_lease_before() {
+  waits_for=
+  while :; do
+    take_lease && return 0
+    [ $? -eq 1 ] || return 1
+    [ "$(date +%s)" -lt "$1" ] || return 1
+    [ "$lease_reason" = "$waits_for" ] || log "waiting: $lease_reason"
+    waits_for=$lease_reason
+    sleep 2
+  done
+}
+
+# Whether the Lease in found is nobody's, this node's or expired; sets version. The holder's seconds
+# are counted from when this Pod first saw that version, as client-go does: clocks of nodes differ.
+lease_is_free() {
+  read_version || return 1
+  holder=$(json_at spec.holderIdentity)
+  case $holder in
+    '' | "$node_name") return 0 ;;
+    *[!A-Za-z0-9.-]*) holder="with another name" ;;
+  esac
+  [ "$version" = "$seen" ] || seen_at=$(date +%s)
+  seen=$version
+  duration=$(json_at spec.leaseDurationSeconds)
+  case $duration in '' | *[!0-9]*) duration=$lease_seconds ;; esac
+  lease_reason="node $holder restarts its containerd"
+  [ $(($(date +%s) - seen_at)) -gt "$duration" ]
+}
+
+read_version() {
+  version=$(json_at metadata.resourceVersion)
+  case $version in
+    '' | *[!A-Za-z0-9]*)
+      lease_reason="the API server's answer for Lease $lease is not understood"
+      return 1
+      ;;
+  esac
+}
+
+# Gives the Lease back, if it is still as this Pod took it.
+release_lease() {
+  for attempt in 1 2 3; do
+    [ -n "$held" ] || return 0
+    [ "$attempt" -eq 1 ] || sleep 1
+    api PATCH "$leases/$lease" '{"metadata":{"resourceVersion":"'$held'"},"spec":{"holderIdentity":""}}' application/merge-patch+json
+    case $code in 200 | 404 | 409) held= ;; esac
+  done
+  [ -z "$held" ] || log "Lease $lease cannot be given back ($code): it expires in $lease_seconds s"
+  held=
 }
 
 ready() {
@@ -637,7 +855,7 @@ case ${1:-} in
   ready) ready ;;
   once | step | remove)
     if [ "$host_root" != / ]; then
-      on_node "$1"
+      on_node "$1" "$may_restart"
       exit
     fi
     alone

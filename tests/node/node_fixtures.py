@@ -106,13 +106,25 @@ def _binaries(version: str) -> Path:
     return obtain(("containerd",), Progress())["containerd"].parent
 
 
+@pytest.fixture(scope="session")
+def binaries_of() -> Callable[[str], Path]:
+    """The folder with containerd of a version, ctr and the shim."""
+
+    def found(version: str) -> Path:
+        try:
+            return _binaries(version)
+        except (NodeError, PartError) as error:
+            pytest.skip(str(error))
+
+    return found
+
+
 @pytest.fixture(scope="session", params=["1.6", "2.4"])
-def containerd(request: pytest.FixtureRequest, world: World) -> Iterator[ContainerdNode]:
+def containerd(
+    request: pytest.FixtureRequest, world: World, binaries_of: Callable[[str], Path]
+) -> Iterator[ContainerdNode]:
     """A node of each version."""
-    try:
-        binaries = _binaries(request.param)
-    except (NodeError, PartError) as error:
-        pytest.skip(str(error))
+    binaries = binaries_of(request.param)
     folder = Path(tempfile.mkdtemp(prefix="node-"))
     node = ContainerdNode(
         NodeConfig(

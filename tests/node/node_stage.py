@@ -11,6 +11,7 @@ import socket
 import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -204,6 +205,37 @@ class Node:
         self.containerd.remove(image)
         self.containerd.pull(image)
         return any(each.status == 200 for each in self.world.records()[before:])
+
+
+@dataclass
+class Pod:
+    """A Pod's container with the script running in it."""
+
+    node: Node
+    process: subprocess.Popen[str]
+    environment: dict[str, str]
+
+    def ready(self) -> subprocess.CompletedProcess[str]:
+        """Run its readiness probe."""
+        return self.node.containerd.run(
+            [self.node.shell, "sh", SCRIPT, "ready"], environment=self.environment
+        )
+
+    def wait(self, word: str, *, seconds: float = 40) -> str:
+        """Wait until the probe says a word, or nothing; what it said."""
+        deadline = time.monotonic() + seconds
+        while True:
+            said = self.ready().stdout
+            if (not said and not word) or (word and word in said):
+                return said
+            assert time.monotonic() < deadline, f"{said!r} does not become {word!r}"
+            time.sleep(0.2)
+
+    def end(self) -> str:
+        """End it as the kubelet does; its log."""
+        self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=60)
+        return log
 
 
 FRESH: Mapping[str, str] = {"1.6": "version = 2\n", "2.4": "version = 3\n"}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import ssl
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.data_plane.certificates import Authority
-from tests.node.node_stage import SCRIPT, Node
+from tests.node.node_stage import SCRIPT, Node, Pod
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
 
@@ -67,37 +64,6 @@ def api_server(tmp_path: Path) -> Iterator[ApiServer]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@dataclass
-class Pod:
-    """A Pod's container with the script running in it."""
-
-    node: Node
-    process: subprocess.Popen[str]
-    environment: dict[str, str]
-
-    def ready(self) -> subprocess.CompletedProcess[str]:
-        """Run its readiness probe."""
-        return self.node.containerd.run(
-            [self.node.shell, "sh", SCRIPT, "ready"], environment=self.environment
-        )
-
-    def wait(self, word: str) -> str:
-        """Wait until the probe says a word, or nothing; what it said."""
-        deadline = time.monotonic() + 40
-        while True:
-            said = self.ready().stdout
-            if (not said and not word) or (word and word in said):
-                return said
-            assert time.monotonic() < deadline, f"{said!r} does not become {word!r}"
-            time.sleep(0.2)
-
-    def end(self) -> str:
-        """End it as the kubelet does; its log."""
-        self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=60)
-        return log
 
 
 @pytest.fixture
