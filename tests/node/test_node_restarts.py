@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,17 @@ from tests.node.node_stage import FRESH, PATCHES, SCRIPT, Node, Pod, World
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
 
 CONTENDERS = 8
+TURNS = 4
+TAKING_TURNS = """
+turns={turns}
+while [ "$turns" -gt 0 ]; do
+  if take_lease; then
+    sh -c {restart}
+    release_lease
+    turns=$((turns - 1))
+  fi
+done
+"""
 VERSIONS = ("1.6", "2.4")
 
 
@@ -229,6 +242,11 @@ def _daemon_set() -> Any:
     }
 
 
+def assert_one_at_a_time(restarts: Sequence[Restart]) -> None:
+    for before, after in pairwise(restarts):
+        assert before.end < after.begin, f"{before} and {after}"
+
+
 def kill(leader: int) -> None:
     """Kill a process and all that it started in its group, with SIGKILL."""
     with suppress(ProcessLookupError):
@@ -305,8 +323,7 @@ def test_nodes_that_start_and_leave_at_once_restart_containerd_one_at_a_time(
         logs = [pod.process.communicate(timeout=240)[1] for pod in pods]
     left = cluster.restarts()[len(arrived) :]
     assert sorted(each.node for each in left) == names
-    for before, after in zip(cluster.restarts(), cluster.restarts()[1:], strict=False):
-        assert before.end < after.begin, f"{before} and {after}"
+    assert_one_at_a_time(cluster.restarts())
     for log in logs:
         assert "in-place: removed" in log
         assert cluster.token not in log
@@ -322,6 +339,36 @@ def test_nodes_that_start_and_leave_at_once_restart_containerd_one_at_a_time(
 def _is_there(core: client.CoreV1Api, namespace: str) -> bool:
     spaces: Any = core.list_namespace()
     return namespace in [each.metadata.name for each in spaces.items]
+
+
+def test_the_lease_never_has_two_holders(cluster: Cluster, tmp_path: Path) -> None:
+    """The script's own functions, by processes that take the Lease again and again."""
+    functions, _, _ = SCRIPT.read_text().rpartition("case ${1:-} in")
+    contenders = []
+    for number in range(CONTENDERS):
+        name = f"node-{number}"
+        program = tmp_path / name
+        turns = TAKING_TURNS.format(
+            turns=TURNS, restart=shlex.quote(cluster.noting(name, "sleep 0.03"))
+        )
+        program.write_text(functions + turns)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "MIRROR_STATE_DIR": str(tmp_path / f"state-{number}"),
+            "MIRROR_SERVICE_ACCOUNT": str(cluster.account),
+            "MIRROR_API_SERVER": cluster.url,
+            "MIRROR_LEASE": LEASE,
+            "MIRROR_NODE_NAME": name,
+        }
+        contenders.append(subprocess.Popen(["sh", program], env=environment))
+    try:
+        assert [each.wait(timeout=120) for each in contenders] == [0] * CONTENDERS
+    finally:
+        for each in contenders:
+            each.kill()
+            each.wait()
+    assert len(cluster.restarts()) == CONTENDERS * TURNS
+    assert_one_at_a_time(cluster.restarts())
 
 
 def test_a_holder_that_was_killed_frees_the_lease_after_its_duration(
