@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from components import PACKAGE
-from components.node_mirror import SCRIPT
+from components.node_mirror import SCRIPT, probe_image
 from rehearsal.engine.embedded import Secret, run
 from rehearsal.engine.stack_file import StackConfig
 from tests.unit.recorder import Cloud, Monitor, Recording
@@ -187,6 +187,7 @@ def test_the_config_map_has_the_script_as_it_is_in_the_project(folder: Path) -> 
         ({"probe_seconds": 2}, "MIRROR_PROBE_SECONDS", "2"),
         ({"restart_command": "service containerd restart"}, "MIRROR_RESTART", None),
         ({}, "MIRROR_DOMAIN", "hub.example"),
+        ({}, "MIRROR_PROBE_IMAGE", "library/busybox:1.37"),
     ],
     ids=str,
 )
@@ -197,6 +198,21 @@ def test_a_setting_reaches_the_script(
         each["name"]: each["value"] for each in container_of(declare(folder, **given))["env"]
     }
     assert environment[variable] == (value or given["restart_command"])
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        pytest.param("hub.example/library/busybox:1.37", "library/busybox:1.37", id="tag"),
+        pytest.param("hub.example/team/tool@sha256:0a", "team/tool@sha256:0a", id="digest"),
+        pytest.param("ghcr.io/team/tool:1", "", id="elsewhere"),
+        pytest.param("hub.example.org/team/tool:1", "", id="a longer domain"),
+    ],
+)
+def test_the_proxy_is_asked_for_the_image_of_the_pods_if_it_has_it(
+    image: str, expected: str
+) -> None:
+    assert probe_image("hub.example", image) == expected
 
 
 def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
