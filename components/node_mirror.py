@@ -187,7 +187,15 @@ def settings(args: NodeMirrorArgs) -> dict[str, pulumi.Input[str]]:
         "MIRROR_STRICT": "true" if args.strict else "false",
         "MIRROR_RESTART": args.restart_command,
         "MIRROR_PROBE_SECONDS": str(args.probe_seconds),
+        "MIRROR_PROBE_IMAGE": pulumi.Output.all(args.domain, args.image).apply(
+            lambda given: probe_image(*given)
+        ),
     }
+
+
+def probe_image(domain: str, image: str) -> str:
+    """The image that the proxy is asked for, as it names it; empty if it is another registry's."""
+    return image.removeprefix(f"{domain}/") if image.startswith(f"{domain}/") else ""
 
 
 def role_rules() -> list[Any]:

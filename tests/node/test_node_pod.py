@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.data_plane.certificates import Authority
-from tests.node.node_stage import SCRIPT, Node, Pod
+from tests.node.node_stage import IMAGE, SCRIPT, Node, Pod, World
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
 
@@ -172,3 +172,42 @@ def test_a_pod_on_a_node_that_is_refused_is_not_ready_and_says_why(
     with start() as pod:  # type: ignore[attr-defined]
         assert pod.wait("refused: ").startswith("refused: there is no username and password")
     assert not node.hosts.exists()
+
+
+def test_a_pod_withdraws_a_mirror_that_hangs_from_a_node_whose_disk_is_full(
+    node: Node, start: Callable[..., object]
+) -> None:
+    with node.small_disk() as fill, start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        fill()
+        node.world.fault("black-hole")
+        pod.wait("withdrawn: ")
+        assert not node.hosts.exists()
+        pod.end()
+
+
+def test_a_node_is_put_back_when_the_login_went_first(
+    node: Node, start: Callable[..., object], api_server: ApiServer
+) -> None:
+    found = node.tree()
+    api_server.status = 404
+    with start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        (node.login / "password").unlink()
+        pod.wait("refused: there is no username and password")
+        pod.end()
+    assert node.tree() == found
+
+
+def test_a_pod_keeps_the_login_for_tokens_out_of_its_log_and_takes_it_away(
+    node: Node, start: Callable[..., object], api_server: ApiServer, bearer_only: World
+) -> None:
+    found = node.tree()
+    api_server.status = 404
+    with start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        node.containerd.pull(IMAGE)
+        assert 200 in [each.status for each in bearer_only.records()]
+        log = pod.end()
+    assert bearer_only.passwords[-1] not in log
+    assert node.tree() == found

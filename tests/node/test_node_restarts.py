@@ -46,7 +46,7 @@ while [ "$turns" -gt 0 ]; do
   fi
 done
 """
-VERSIONS = ("1.6", "2.4")
+VERSIONS = ("1.6", "1.7", "2.4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -522,7 +522,7 @@ def test_a_step_without_permission_stops_before_anything_changes(
     found = node.tree()
     done = node.script("step", MIRROR_MAY_RESTART=permission)
     assert done.returncode == 1
-    assert done.stdout.startswith("restart-needed: config_path has to be set")
+    assert done.stdout.startswith("restart-needed: /etc/containerd/config.toml has to be changed")
     assert node.config.read_text() == FRESH[node.version]
     assert not node.hosts.exists()
     later = str(int(time.time()) + 60)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from components import PACKAGE
-from components.node_mirror import SCRIPT, without_comments
+from components.node_mirror import SCRIPT, probe_image, without_comments
 from rehearsal.engine.embedded import Secret, run
 from rehearsal.engine.stack_file import StackConfig
 from tests.unit.recorder import Cloud, Monitor, Recording
@@ -201,6 +201,7 @@ def test_the_config_map_has_the_script_as_it_is_in_the_project(folder: Path) -> 
         ({"probe_seconds": 2}, "MIRROR_PROBE_SECONDS", "2"),
         ({"restart_command": "service containerd restart"}, "MIRROR_RESTART", None),
         ({}, "MIRROR_DOMAIN", "hub.example"),
+        ({}, "MIRROR_PROBE_IMAGE", "library/busybox:1.37"),
     ],
     ids=str,
 )
@@ -213,6 +214,21 @@ def test_a_setting_reaches_the_script(
     assert environment[variable] == (value or given["restart_command"])
 
 
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        pytest.param("hub.example/library/busybox:1.37", "library/busybox:1.37", id="tag"),
+        pytest.param("hub.example/team/tool@sha256:0a", "team/tool@sha256:0a", id="digest"),
+        pytest.param("ghcr.io/team/tool:1", "", id="elsewhere"),
+        pytest.param("hub.example.org/team/tool:1", "", id="a longer domain"),
+    ],
+)
+def test_the_proxy_is_asked_for_the_image_of_the_pods_if_it_has_it(
+    image: str, expected: str
+) -> None:
+    assert probe_image("hub.example", image) == expected
+
+
 def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
     output = declare(folder, **LOGIN).outputs["node_pool_script"]
     assert isinstance(output, Secret)
@@ -221,12 +237,12 @@ def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
 
 
-def test_the_node_pool_script_fits_into_user_data_twice_encoded_and_is_always_the_same(
+def test_the_node_pool_script_fits_into_user_data_and_is_always_the_same(
     folder: Path,
 ) -> None:
     given = {**LOGIN, "ca_certificate": "-----BEGIN CERTIFICATE-----\n" + "A1b+/" * 400}
     text = declare(folder, **given).outputs["node_pool_script"].value
-    assert len(base64.b64encode(text.encode())) <= 16 * 1024
+    assert len(text.encode()) <= 16 * 1024
     assert declare(folder, **given).outputs["node_pool_script"].value == text
 
 
