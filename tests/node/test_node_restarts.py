@@ -30,7 +30,7 @@ from rehearsal.parts import obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
 from tests.integration.volcengine_stage import wait_until
-from tests.node.node_stage import FRESH, PATCHES, SCRIPT, Node, Pod, World
+from tests.node.node_stage import FRESH, PATCHES, SCRIPT, STATE, Node, Pod, World
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
 
@@ -534,3 +534,33 @@ def test_a_step_without_permission_stops_before_anything_changes(
     assert node.containerd.restarts == 1
     assert node.script("remove").stdout.startswith("in-place: removed")
     assert node.tree() == found
+
+
+def test_a_config_that_someone_changed_is_not_loaded_without_permission(node: Node) -> None:
+    changed = PATCHES[node.version].format(path="/etc/containerd/mine")
+    node.config.write_text(changed)
+    done = node.script("step", MIRROR_MAY_RESTART="false")
+    assert done.stdout.startswith("restart-needed: ")
+    assert node.config.read_text() == changed
+    assert node.containerd.restarts == 0
+    assert node.script("step").stdout.startswith("in-place: ")
+    assert node.containerd.restarts == 1
+
+
+def test_a_restart_that_is_pending_waits_for_permission_and_a_failing_proxy_does_not(
+    node: Node,
+) -> None:
+    assert node.script("step").stdout.startswith("in-place: ")
+    (node.containerd.root / STATE / "restart-pending").touch()
+    without = {"MIRROR_MAY_RESTART": "false", "MIRROR_FAILURES": "1", "MIRROR_SUCCESSES": "1"}
+    assert node.script("step", **without).stdout.startswith("restart-needed: ")
+    node.world.fault("refuse")
+    try:
+        assert node.script("step", **without).stdout.startswith("withdrawn: ")
+    finally:
+        node.world.fault(None)
+    assert not node.hosts.exists()
+    assert node.script("step", **without).stdout.startswith("restart-needed: ")
+    assert node.containerd.restarts == 1
+    assert node.script("step", MIRROR_SUCCESSES="1").stdout.startswith("in-place: ")
+    assert node.containerd.restarts == 2
