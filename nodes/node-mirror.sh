@@ -442,8 +442,11 @@ config_is_newer() {
     printf '%s\n' "$containerd_config"
     printf '%s\n' "$config" | awk '$1 == "imports" { gsub(/[][,]/, " "); for (i = 2; i <= NF; i++) print $i }'
   } | while IFS= read -r each; do
-    find "$each" -cnewer "$socket" 2>/dev/null
-    find -L "$each" -cnewer "$socket" 2>/dev/null
+    # Unquoted: containerd 2.x prints what it imports as patterns.
+    for file in $each; do
+      find "$file" -cnewer "$socket" 2>/dev/null
+      find -L "$file" -cnewer "$socket" 2>/dev/null
+    done
   done)
   [ -n "$newer" ]
 }
@@ -460,9 +463,9 @@ put_back_config() {
   fi
   log "putting back $containerd_config"
   if [ -h "$state/config.link" ]; then
-    install_copy "$state/config.link" "$containerd_config"
+    restore "$state/config.link" "$containerd_config"
   elif [ -f "$state/config.before" ]; then
-    install_copy "$state/config.before" "$containerd_config"
+    restore "$state/config.before" "$containerd_config"
   else
     rm -f "$containerd_config"
   fi
@@ -667,7 +670,7 @@ make_state() {
 }
 
 # Sets login to what an Authorization header takes, and login_missing to the reason if a login should
-# be there and is not.
+# be there and cannot be used.
 read_login() {
   login=
   login_missing=
@@ -678,7 +681,10 @@ read_login() {
     login=$(encoded_login) || login_missing="there is no username and password in $login_dir"
   fi
   case $(printf '%s' "$login" | base64 -d) in
-    *[[:cntrl:]]*) refuse "there is a control character in the username or password" ;;
+    *[[:cntrl:]]*)
+      login=
+      login_missing="there is a control character in the username or password"
+      ;;
   esac
 }
 

@@ -211,6 +211,12 @@ def test_a_wrong_login_is_not_written(node: Node) -> None:
     assert not node.hosts.exists()
 
 
+def test_a_password_that_no_header_and_no_config_can_hold_is_refused(node: Node) -> None:
+    (node.login / "password").write_text("Pass\nw0rd")
+    assert node.script("once").stdout.startswith("refused: there is a control character in")
+    assert not node.hosts.exists()
+
+
 def test_the_mirror_is_withdrawn_and_put_back_with_patience(node: Node) -> None:
     in_place(node)
     node.world.fault("black-hole")
