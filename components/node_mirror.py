@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import shlex
 from collections.abc import Mapping
@@ -19,7 +20,11 @@ from components.pull_check import docker_config
 NAMESPACE = "dockerhub-proxy-nodes"
 """The namespace the DaemonSet runs in; nothing else is in it."""
 DAEMON_SET = "node-mirror"
-"""The DaemonSet's name; its Pods may read this one object and nothing else."""
+"""The DaemonSet's name."""
+LEASE = "node-mirror-restart"
+"""The Lease that a Pod holds while its node's containerd is restarted; Pods make it themselves."""
+GRACE_SECONDS = 600
+"""How long a Pod may take to end; seconds. Two thirds of it are for waiting for the Lease."""
 SCRIPT = Path(__file__).resolve().parent.parent / "nodes" / "node-mirror.sh"
 """The one script that changes nodes; `nodes/README.md` says how and why."""
 
@@ -107,14 +112,7 @@ class NodeMirror(pulumi.ComponentResource):
         role = kubernetes.rbac.v1.Role(
             f"{name}-role",
             metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
-            rules=[
-                {
-                    "api_groups": ["apps"],
-                    "resources": ["daemonsets"],
-                    "resource_names": [DAEMON_SET],
-                    "verbs": ["get"],
-                }
-            ],
+            rules=role_rules(),
             opts=options,
         )
         binding = kubernetes.rbac.v1.RoleBinding(
@@ -138,10 +136,14 @@ class NodeMirror(pulumi.ComponentResource):
             f"{name}-daemon-set",
             metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
             spec=daemon_set_spec(args, script=files.metadata.name, account=account.metadata.name),
-            # A Pod that ends must still be allowed to ask whether its DaemonSet is going.
+            # A Pod that ends must still be allowed to ask whether its DaemonSet is going, and to
+            # take the Lease. Nodes that restart containerd one by one take longer than 10 minutes.
             opts=pulumi.ResourceOptions.merge(
                 options,
-                pulumi.ResourceOptions(depends_on=[binding, *([login] if login else [])]),
+                pulumi.ResourceOptions(
+                    depends_on=[binding, *([login] if login else [])],
+                    custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="15m"),
+                ),
             ),
         )
         self.daemon_set = daemon_set.metadata.apply(
@@ -185,13 +187,44 @@ def settings(args: NodeMirrorArgs) -> dict[str, pulumi.Input[str]]:
         "MIRROR_STRICT": "true" if args.strict else "false",
         "MIRROR_RESTART": args.restart_command,
         "MIRROR_PROBE_SECONDS": str(args.probe_seconds),
+        "MIRROR_PROBE_IMAGE": pulumi.Output.all(args.domain, args.image).apply(
+            lambda given: probe_image(*given)
+        ),
     }
+
+
+def probe_image(domain: str, image: str) -> str:
+    """The image that the proxy is asked for, as it names it; empty if it is another registry's."""
+    return image.removeprefix(f"{domain}/") if image.startswith(f"{domain}/") else ""
+
+
+def role_rules() -> list[Any]:
+    """What the Pods may do, all of it in their own namespace.
+
+    RBAC cannot limit `create` by name, since a new object's name is not in the request's path:
+    https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
+    """
+    leases = {"api_groups": ["coordination.k8s.io"], "resources": ["leases"]}
+    return [
+        {
+            "api_groups": ["apps"],
+            "resources": ["daemonsets"],
+            "resource_names": [DAEMON_SET],
+            "verbs": ["get"],
+        },
+        {**leases, "resource_names": [LEASE], "verbs": ["get", "patch"]},
+        {**leases, "verbs": ["create"]},
+    ]
 
 
 def daemon_set_spec(
     args: NodeMirrorArgs, *, script: pulumi.Input[str], account: pulumi.Input[str]
 ) -> Any:
-    """The DaemonSet's spec: one node at a time, and the next one once it is ready."""
+    """The DaemonSet's spec.
+
+    An update replaces the Pod of one node at a time, and the next one once that is ready. Pods
+    restart containerd on one node at a time in any case, also when they all start or end at once.
+    """
     return {
         "selector": {"match_labels": _LABELS},
         "update_strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 1}},
@@ -216,12 +249,15 @@ def pod(
         **settings(args),
         "MIRROR_HOST_ROOT": _HOST,
         "MIRROR_DAEMON_SET": DAEMON_SET,
+        "MIRROR_LEASE": LEASE,
+        "MIRROR_GRACE_SECONDS": str(GRACE_SECONDS),
         "MIRROR_INTERVAL": str(args.interval_seconds),
         "MIRROR_FAILURES": str(args.failures_to_withdraw),
         "MIRROR_SUCCESSES": str(args.successes_to_restore),
         **({"MIRROR_LOGIN_DIR": "/login"} if has_login else {}),
         **({"MIRROR_CA_FILE": "/script/ca.crt"} if args.ca_certificate is not None else {}),
     }
+    node_name = {"value_from": {"field_ref": {"field_path": "spec.nodeName"}}}
     mounts: list[dict[str, Any]] = [
         {"name": "node", "mount_path": _HOST, "read_only": True},
         {"name": "containerd-config", "mount_path": f"{_HOST}{_CONFIG_FOLDER}"},
@@ -259,8 +295,7 @@ def pod(
         "dns_policy": "Default",
         "tolerations": [{"operator": "Exists"}],
         "node_selector": {"kubernetes.io/os": "linux"},
-        # Enough to put config.toml back and wait for containerd.
-        "termination_grace_period_seconds": 180,
+        "termination_grace_period_seconds": GRACE_SECONDS,
         "image_pull_secrets": [{"name": _LOGIN}] if has_login else [],
         "volumes": volumes,
         "containers": [
@@ -268,7 +303,10 @@ def pod(
                 "name": DAEMON_SET,
                 "image": args.image,
                 "command": [*command, "run"],
-                "env": [{"name": name, "value": value} for name, value in environment.items()],
+                "env": [
+                    *({"name": name, "value": value} for name, value in environment.items()),
+                    {"name": "MIRROR_NODE_NAME", **node_name},
+                ],
                 "readiness_probe": {
                     "exec_": {"command": [*command, "ready"]},
                     "period_seconds": args.interval_seconds,
@@ -309,35 +347,58 @@ def node_pool_script(args: NodeMirrorArgs, script: str) -> pulumi.Output[str]:
 
     It never fails a node's start: a node on which it cannot work pulls as before.
     """
-
-    def written(values: Mapping[str, Any]) -> str:
-        lines = ["#!/bin/sh", "("]
-        lines += [f"export {key}={shlex.quote(value)}" for key, value in values["settings"].items()]
-        folder = "/run/node-mirror.given"
-        given = {
-            "username": values["username"],
-            "password": values["password"],
-            "ca.crt": values["ca_certificate"],
-        }
-        lines.append(f"umask 077 && mkdir -p {folder}")
-        for file, content in given.items():
-            if content is not None:
-                encoded = base64.b64encode(content.encode()).decode()
-                lines.append(f"printf %s {encoded} | base64 -d >{folder}/{file}")
-        if given["password"] is not None:
-            lines.append(f"export MIRROR_LOGIN_DIR={folder}")
-        if given["ca.crt"] is not None:
-            lines.append(f"export MIRROR_CA_FILE={folder}/ca.crt")
-        lines += ["set -- once", script.rstrip(), ")", "rm -rf /run/node-mirror.given", "exit 0"]
-        return "\n".join(lines) + "\n"
-
     has_login = args.username is not None and args.password is not None
-    values = pulumi.Output.from_input(
-        {
-            "settings": settings(args),
-            "username": args.username if has_login else None,
-            "password": args.password if has_login else None,
-            "ca_certificate": args.ca_certificate,
-        }
+    files = {
+        "username": args.username if has_login else None,
+        "password": args.password if has_login else None,
+        "ca.crt": args.ca_certificate,
+    }
+    values: pulumi.Output[Any] = pulumi.Output.all(settings=settings(args), files=files)
+    return pulumi.Output.secret(
+        values.apply(lambda known: packed(script, known["settings"], known["files"]))
     )
-    return pulumi.Output.secret(values.apply(written))
+
+
+_PACKED = """\
+#!/bin/sh
+packed='
+{packed}'
+folder=/run/node-mirror.given
+(
+umask 077
+mkdir -p $folder && printf %s "$packed" | base64 -d | gzip -dc >$folder/run &&
+  sh $folder/run $folder
+)
+rm -rf $folder
+exit 0
+"""
+
+
+def packed(script: str, settings: Mapping[str, str], files: Mapping[str, str | None]) -> str:
+    """The script with its settings and the files that they stand for, in one script.
+
+    By gzip and base64, without comments: user data may have 16 KB, says
+    https://www.volcengine.com/docs/6396/79337. The same input gives the same script.
+    """
+    lines = [f"export {key}={shlex.quote(value)}" for key, value in settings.items()]
+    for file, content in files.items():
+        if content is not None:
+            encoded = base64.b64encode(content.encode()).decode()
+            lines.append(f'printf %s {encoded} | base64 -d >"$1"/{file}')
+    if files.get("password") is not None:
+        lines.append('export MIRROR_LOGIN_DIR="$1"')
+    if files.get("ca.crt") is not None:
+        lines.append('export MIRROR_CA_FILE="$1"/ca.crt')
+    text = "\n".join([*lines, "set -- once", without_comments(script)])
+    return _PACKED.format(
+        packed=base64.encodebytes(gzip.compress(text.encode(), mtime=0)).decode().strip()
+    )
+
+
+def without_comments(script: str) -> str:
+    """A shell script without its empty lines and those that are comments as a whole.
+
+    In its awk programs they are the same, and no text that it writes has such a line.
+    """
+    lines = (line for line in script.splitlines() if not line.lstrip().startswith("#"))
+    return "\n".join(line for line in lines if line.strip()) + "\n"

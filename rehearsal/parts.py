@@ -92,6 +92,12 @@ PARTS: Mapping[str, Part] = {
             for name in ("containerd", "containerd-shim-runc-v2", "ctr")
         }
     ),
+    "containerd17": Part(
+        binaries={
+            name: f"github.com/containerd/containerd/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        },
+    ),
     "helm": Part(
         binaries={"helm": "helm.sh/helm/v4/cmd/helm"},
         version=r"\"v4\.3\.1\b",
@@ -116,6 +122,8 @@ PARTS: Mapping[str, Part] = {
 
 def obtain(names: Iterable[str], progress: Progress) -> dict[str, Path]:
     """The path of every binary and kept file of the parts named.
+
+    Parts with binaries of the same name, as the two of containerd, are asked for one at a time.
 
     Raises:
         PartError: when a part cannot be built; the message names the log file.

@@ -22,11 +22,16 @@ import psutil
 import pytest
 from kubernetes import client
 
+from components import node_mirror
 from rehearsal import control_plane, real_node
 from rehearsal.data_plane.access_log import AccessRecord, read_log
 from rehearsal.data_plane.certificates import Authority
 from rehearsal.data_plane.images import SAMPLE_IMAGES, publish
 from rehearsal.data_plane.upstream import upstream_config
+from rehearsal.engine import embedded
+from rehearsal.engine.kubernetes_applier import KubernetesApplier
+from rehearsal.engine.stack_file import StackConfig
+from rehearsal.engine.volcengine_applier import VolcengineApplier
 from rehearsal.parts import obtain
 from rehearsal.processes import Processes, answers
 from rehearsal.progress import Progress
@@ -35,7 +40,9 @@ from rehearsal.real_node.name_server import answer
 from rehearsal.volcengine.config import DataPlaneSettings
 from tests.integration.machine import Machine, processes_with
 from tests.integration.volcengine_stage import (
+    ACCESS_KEY,
     MICRO_PROXY,
+    SECRET_KEY,
     RunningEmulator,
     config_of,
     run_emulator,
@@ -44,6 +51,16 @@ from tests.integration.volcengine_stage import (
 
 PASSWORD = "Passw0rd-1"
 AGENTS = {Containerd.V1_6: "containerd/1.6.", Containerd.V2_4: "containerd/2.4."}
+NODE_MIRROR = """\
+import json
+import pulumi
+import pulumi_kubernetes
+from components.node_mirror import NodeMirror, NodeMirrorArgs
+given = json.loads({given!r})
+given["password"] = pulumi.Output.secret(given["password"])
+provider = pulumi_kubernetes.Provider("real", kubeconfig=given.pop("kubeconfig"))
+NodeMirror("nodes", NodeMirrorArgs(**given), pulumi.ResourceOptions(providers=[provider]))
+"""
 HOSTS_TOML = """\
 server = "https://registry-1.docker.io"
 
@@ -66,7 +83,7 @@ class Cluster:
     kubectl: tuple[str, ...]
     """kubectl with its kubeconfig."""
 
-    def start_node(self, version: Containerd) -> RealNode:
+    def start_node(self, version: Containerd, **more: Any) -> RealNode:
         return real_node.start(
             self.processes,
             real_node.programs(version, Progress()),
@@ -74,6 +91,7 @@ class Cluster:
             self.plane,
             self.network,
             names_url=f"{self.volcengine.url}/-/names",
+            **more,
         )
 
     def pulls(self, repository: str) -> list[AccessRecord]:
@@ -392,6 +410,80 @@ def test_systemctl_refuses_what_the_node_does_not_have(joined: Joined) -> None:
 def test_there_is_no_way_out_of_the_node(joined: Joined) -> None:
     routes = json.loads(joined.run("ip", "-json", "route", "show", "table", "all"))
     assert "default" not in [each["dst"] for each in routes]
+
+
+@pytest.mark.parametrize("version", list(Containerd), ids=lambda version: f"containerd-{version}")
+def test_the_node_mirror_restarts_a_real_node_under_its_lease_and_puts_it_back(
+    cluster: Cluster, version: Containerd, tmp_path: Path
+) -> None:
+    """With its own account's rights, its Pod's own capabilities, and the API server's Service."""
+    namespace = node_mirror.NAMESPACE
+    core, leases = client.CoreV1Api(cluster.api), client.CoordinationV1Api(cluster.api)
+    daemon_sets = client.AppsV1Api(cluster.api)
+    with cluster.start_node(version, registry_folder=None) as node:
+        joined = Joined(cluster=cluster, node=node)
+        found = joined.run("cat", "/etc/containerd/config.toml")
+        first = joined.main_process("containerd")
+        deploy_node_mirror(cluster, tmp_path)
+        second = joined.main_process("containerd")
+        assert second != first
+        lease: Any = leases.read_namespaced_lease(node_mirror.LEASE, namespace)
+        assert lease.spec.holder_identity == ""
+        before = len(cluster.pulls("library/nginx"))
+        pod = cluster.run("nginx:1.28", "nginx")
+        wait_until(lambda: is_ready(cluster.pod(pod)), 60)
+        assert len(cluster.pulls("library/nginx")) > before
+
+        daemon_sets.delete_namespaced_daemon_set(
+            node_mirror.DAEMON_SET, namespace, propagation_policy="Foreground"
+        )
+        wait_until(lambda: not _items(daemon_sets.list_namespaced_daemon_set(namespace)), 60)
+        assert joined.main_process("containerd") != second
+        assert joined.run("cat", "/etc/containerd/config.toml") == found
+        assert joined.run("ls", "-A", "/etc/containerd") == "config.toml\n"
+        after: Any = leases.read_namespaced_lease(node_mirror.LEASE, namespace)
+        assert after.spec.holder_identity == ""
+        assert after.metadata.resource_version != lease.metadata.resource_version
+        core.delete_namespace(namespace)
+        wait_until(
+            lambda: namespace not in [each.metadata.name for each in _items(core.list_namespace())],
+            60,
+        )
+
+
+def deploy_node_mirror(cluster: Cluster, folder: Path) -> None:
+    """Roll a NodeMirror out to the cluster, as a stack does."""
+    login = cluster.volcengine.login("mirror", cluster.domain, PASSWORD)
+    given = {
+        "kubeconfig": cluster.plane.kubeconfig.read_text(),
+        "domain": cluster.domain,
+        "image": f"{cluster.domain}/library/busybox:stable",
+        "username": login.username,
+        "password": PASSWORD,
+    }
+    program = folder / "program"
+    program.mkdir()
+    (program / "Pulumi.yaml").write_text("name: test\nruntime: python\nconfig: {}\n")
+    (program / "__main__.py").write_text(NODE_MIRROR.format(given=json.dumps(given)))
+    parts = obtain(("kubernetes", "helm"), Progress())
+    applier = embedded.Applier(
+        KubernetesApplier(parts, folder / "engine"),
+        VolcengineApplier(
+            {
+                "VOLCENGINE_ACCESS_KEY": ACCESS_KEY,
+                "VOLCENGINE_SECRET_KEY": SECRET_KEY,
+                "VOLCENGINE_REGION": "cn-beijing",
+                "VOLCENGINE_ENDPOINT": cluster.volcengine.url.removeprefix("http://"),
+            }
+        ),
+        Progress(),
+    )
+    config = StackConfig(values={}, secret_keys=frozenset())
+    embedded.run(program, "test", config, applier)
+
+
+def _items(found: Any) -> list[Any]:
+    return list(found.items)
 
 
 def test_a_node_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:

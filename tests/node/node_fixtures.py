@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,15 @@ from rehearsal.parts import PartError, obtain
 from rehearsal.progress import Progress
 from rehearsal.volcengine.config import DataPlaneSettings
 from tests.integration.volcengine_stage import MICRO_PROXY, Upstream, config_of, run_emulator
-from tests.node.node_stage import FRESH, PASSWORD, Node, Relay, World, loopback_address
+from tests.node.node_stage import (
+    FRESH,
+    PASSWORD,
+    Node,
+    Relay,
+    Scripted,
+    World,
+    loopback_address,
+)
 
 
 @contextmanager
@@ -75,14 +83,40 @@ def world(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def bearer_only(upstream: Upstream, tmp_path: Path, node: Node) -> Iterator[World]:
+def proxy_that_takes(
+    upstream: Upstream, tmp_path: Path, node: Node
+) -> Iterator[Callable[[AuthMode], World]]:
+    """The same proxy, for one test, as one that takes the login in another way."""
+    with ExitStack() as stack:
+
+        def start(auth: AuthMode) -> World:
+            started = stack.enter_context(_world(upstream, tmp_path / f"{auth}", auth))
+            stack.enter_context(node.proxy_at(started.proxy_address))
+            (node.login / "password").write_text(started.passwords[-1])
+            return started
+
+        yield start
+
+
+@pytest.fixture
+def bearer_only(proxy_that_takes: Callable[[AuthMode], World]) -> World:
     """The same proxy, for one test, as one that takes the login for Bearer tokens alone."""
-    hosts = node.containerd.root / "etc/hosts"
-    before = hosts.read_text()
-    with _world(upstream, tmp_path / "proxies", AuthMode.BEARER) as started:
-        hosts.write_text(before.replace(node.world.proxy_address, started.proxy_address))
-        yield started
-        hosts.write_text(before)
+    return proxy_that_takes(AuthMode.BEARER)
+
+
+@pytest.fixture
+def scripted(world: World, upstream: Upstream, node: Node, tmp_path: Path) -> Iterator[Scripted]:
+    """A server in the proxy's place for one test, whose answers the test gives."""
+    certificate = upstream.authority.issue([world.domain], tmp_path / "scripted")
+    with (
+        Scripted(loopback_address(), certificate.certificate, certificate.key) as server,
+        node.proxy_at(server.address),
+    ):
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield server
+        server.shutdown()
+        serving.join()
 
 
 @pytest.fixture(scope="session")
@@ -103,16 +137,29 @@ def _binaries(version: str) -> Path:
         if " 1.6." not in said:
             raise NodeError(f"this Debian's containerd is not 1.6: {said}")
         return folder
-    return obtain(("containerd",), Progress())["containerd"].parent
+    part = "containerd17" if version == "1.7" else "containerd"
+    return obtain((part,), Progress())["containerd"].parent
 
 
-@pytest.fixture(scope="session", params=["1.6", "2.4"])
-def containerd(request: pytest.FixtureRequest, world: World) -> Iterator[ContainerdNode]:
+@pytest.fixture(scope="session")
+def binaries_of() -> Callable[[str], Path]:
+    """The folder with containerd of a version, ctr and the shim."""
+
+    def found(version: str) -> Path:
+        try:
+            return _binaries(version)
+        except (NodeError, PartError) as error:
+            pytest.skip(str(error))
+
+    return found
+
+
+@pytest.fixture(scope="session", params=["1.6", "1.7", "2.4"])
+def containerd(
+    request: pytest.FixtureRequest, world: World, binaries_of: Callable[[str], Path]
+) -> Iterator[ContainerdNode]:
     """A node of each version."""
-    try:
-        binaries = _binaries(request.param)
-    except (NodeError, PartError) as error:
-        pytest.skip(str(error))
+    binaries = binaries_of(request.param)
     folder = Path(tempfile.mkdtemp(prefix="node-"))
     node = ContainerdNode(
         NodeConfig(

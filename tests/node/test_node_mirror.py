@@ -9,7 +9,8 @@ import pytest
 
 from rehearsal.containerd import NodeError
 from rehearsal.data_plane.certificates import Authority
-from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node, World
+from tests.integration.volcengine_stage import wait_until
+from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
 
@@ -64,6 +65,7 @@ def test_a_config_path_of_two_folders_is_replaced_by_one(node: Node) -> None:
         pytest.param("version = 2\n", {}, id="version 2"),
         pytest.param("fresh", OWN, id="an own hosts.toml"),
         pytest.param("# mine\nversion = 2\n[debug]\n  level = 'info' # loud\n", {}, id="comments"),
+        pytest.param("version = 2 # of containerd 1.3\n", {}, id="a comment beside the version"),
     ],
 )
 def test_removal_leaves_every_byte_as_it_was(
@@ -79,6 +81,72 @@ def test_removal_leaves_every_byte_as_it_was(
     assert done.returncode == 0, done.stdout + done.stderr
     assert node.tree() == found
     assert not node.pulled_through_the_proxy()
+
+
+@pytest.mark.parametrize("name", ["config.toml", "certs.d/docker.io/hosts.toml"])
+def test_removal_brings_symbolic_links_back_and_leaves_what_they_lead_to(
+    node: Node, name: str
+) -> None:
+    texts = {"config.toml": FRESH[node.version], "certs.d/docker.io/hosts.toml": OWN_HOSTS}
+    node.containerd.reset(FRESH[node.version], {**OWN, "mine/real.toml": texts[name]})
+    link = node.config.parent / name
+    link.unlink()
+    link.symlink_to("../" * name.count("/") + "mine/real.toml")
+    found = node.tree()
+    in_place(node)
+    assert node.pulled_through_the_proxy()
+    assert node.tree()["mine/real.toml"] == found["mine/real.toml"]
+    node.world.fault("refuse")
+    assert node.script("step", MIRROR_FAILURES="1").stdout.startswith("withdrawn: ")
+    assert (node.hosts.is_symlink(), node.hosts.read_text()) == (link == node.hosts, OWN_HOSTS)
+    assert node.script("remove").returncode == 0
+    assert node.tree() == found
+
+
+@pytest.mark.parametrize("drop_in", [False, True], ids=["config.toml", "a file it imports"])
+def test_a_config_path_that_containerd_was_not_started_with_takes_one_restart(
+    node: Node, drop_in: bool
+) -> None:
+    text = PATCHES[node.version].format(path="/etc/containerd/certs.d")
+    if drop_in:
+        imports = 'imports = ["/etc/containerd/conf.d/*.toml"]\n'
+        node.containerd.reset(imports + FRESH[node.version], {"conf.d/a.toml": FRESH[node.version]})
+        (node.config.parent / "conf.d/a.toml").write_text(text)
+    else:
+        node.config.write_text(text)
+    in_place(node)
+    assert node.containerd.restarts == 1
+    assert node.pulled_through_the_proxy()
+    in_place(node)
+    assert node.containerd.restarts == 1
+
+
+def test_a_config_that_was_changed_in_other_ways_takes_no_restart(node: Node) -> None:
+    in_place(node)
+    node.config.write_text(f"# changed by hand\n{node.config.read_text()}")
+    node.config.chmod(0o600)
+    in_place(node)
+    assert node.containerd.restarts == 1
+
+
+def test_a_restart_that_changes_nothing_is_not_repeated(node: Node) -> None:
+    node.config.write_text(PATCHES[node.version].format(path="/etc/containerd/certs.d"))
+    said = [node.script("step", MIRROR_RESTART="true").stderr for _ in range(3)]
+    assert [each.count("restarting containerd") for each in said] == [1, 0, 0]
+
+
+def test_a_config_of_others_that_containerd_does_not_come_up_with_is_left_alone(
+    node: Node,
+) -> None:
+    text = PATCHES[node.version].format(path="/etc/containerd/certs.d")
+    node.config.write_text(text)
+    given = {"MIRROR_RESTART": "systemctl stop containerd", "MIRROR_RESTART_SECONDS": "1"}
+    for restarts in (1, 0):
+        done = node.script("step", **given)
+        assert done.stdout.startswith("refused: containerd did not come up healthy"), done.stdout
+        assert done.stderr.count("restarting containerd") == restarts
+    assert node.config.read_text() == text
+    assert not node.hosts.exists()
 
 
 def test_a_conflicting_config_is_refused_with_its_reason(node: Node) -> None:
@@ -143,6 +211,12 @@ def test_a_wrong_login_is_not_written(node: Node) -> None:
     assert not node.hosts.exists()
 
 
+def test_a_password_that_no_header_and_no_config_can_hold_is_refused(node: Node) -> None:
+    (node.login / "password").write_text("Pass\nw0rd")
+    assert node.script("once").stdout.startswith("refused: there is a control character in")
+    assert not node.hosts.exists()
+
+
 def test_the_mirror_is_withdrawn_and_put_back_with_patience(node: Node) -> None:
     in_place(node)
     node.world.fault("black-hole")
@@ -183,14 +257,26 @@ def test_docker_hub_serves_what_the_proxy_does_not(node: Node, status: int) -> N
     assert not node.pulled_through_the_proxy()
 
 
-def test_damaged_content_fails_the_pull_until_the_mirror_is_removed(node: Node) -> None:
+def pulls(node: Node) -> bool:
+    """Whether a pull succeeds; the first one may find the damaged part of the one before it."""
+    try:
+        node.containerd.pull(IMAGE)
+    except NodeError:
+        return False
+    return True
+
+
+def test_damaged_content_is_never_accepted_and_goes_unnoticed_until_the_mirror_is_removed(
+    node: Node,
+) -> None:
     in_place(node)
     node.world.fault("wrong-digest")
     node.containerd.remove(IMAGE)
-    with pytest.raises(NodeError):
+    with pytest.raises(NodeError, match="commit digest sha256:"):
         node.containerd.pull(IMAGE)
+    assert node.script("step").stdout.startswith("in-place: ")
     assert node.script("remove").returncode == 0
-    node.containerd.pull(IMAGE)
+    wait_until(lambda: pulls(node), seconds=30)
 
 
 def test_strict_asks_the_proxy_alone(node: Node) -> None:
@@ -206,21 +292,6 @@ def test_strict_asks_the_proxy_alone(node: Node) -> None:
     with pytest.raises(NodeError):
         node.containerd.pull(IMAGE, timeout=30)
     assert node.world.hub.connections == before
-
-
-def test_a_proxy_for_tokens_alone_is_used_where_containerd_asks_for_them(
-    node: Node, bearer_only: World
-) -> None:
-    (node.login / "password").write_text(bearer_only.passwords[-1])
-    done = node.script("once")
-    if node.version == "1.6":
-        assert "takes the login for Bearer tokens alone" in done.stdout
-        assert not node.hosts.exists()
-    else:
-        assert done.returncode == 0, done.stdout
-        node.containerd.remove(IMAGE)
-        node.containerd.pull(IMAGE)
-        assert 200 in [each.status for each in bearer_only.records()]
 
 
 def test_a_new_password_reaches_the_node_without_a_restart(node: Node) -> None:
@@ -264,9 +335,40 @@ def test_a_containerd_that_does_not_come_back_gets_its_config_back(node: Node) -
     assert node.containerd.restarts == 1
 
 
+@pytest.mark.parametrize("next_mode", ["once", "remove", "once while the proxy is down"])
+def test_a_run_killed_before_containerd_has_its_own_config_again_is_made_good(
+    node: Node, tmp_path: Path, next_mode: str
+) -> None:
+    found = node.config.read_bytes()
+    tried = tmp_path / "tried"
+    given = {
+        "MIRROR_RESTART": f"[ -f {tried} ] && systemctl restart containerd ||"
+        f" {{ touch {tried}; systemctl stop containerd; exit 1; }}"
+    }
+    words = tmp_path / "words"
+    done = node.script("once", **given, **node.traced(tmp_path / "counted", words))
+    assert done.stdout.startswith("refused: containerd did not come up healthy")
+    commands = [line.split()[0] for line in words.read_text().splitlines()]
+    node.containerd.reset(FRESH[node.version])
+    tried.unlink()
+    last = len(commands) - commands[::-1].index("systemctl")
+    node.killed_at(tmp_path / "killed", last, "once", **given)
+    assert node.config.read_bytes() == found
+    with pytest.raises(NodeError):
+        node.containerd.pull(IMAGE, timeout=1)
+    mode, _, proxy_is_down = next_mode.partition(" ")
+    if proxy_is_down:
+        node.world.fault("refuse")
+    node.script(mode)
+    node.world.fault(None)
+    assert node.config.read_bytes() == found
+    node.containerd.pull(IMAGE)
+
+
 def test_a_full_disk_breaks_nothing(node: Node) -> None:
     found = node.config.read_bytes()
-    with node.full_disk():
+    with node.small_disk() as fill:
+        fill()
         done = node.script("once")
         assert done.returncode == 1
         assert done.stdout.startswith("refused: cannot write")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import ssl
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.data_plane.certificates import Authority
-from tests.node.node_stage import SCRIPT, Node
+from tests.node.node_stage import IMAGE, SCRIPT, Node, Pod, World
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
 
@@ -67,37 +64,6 @@ def api_server(tmp_path: Path) -> Iterator[ApiServer]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-@dataclass
-class Pod:
-    """A Pod's container with the script running in it."""
-
-    node: Node
-    process: subprocess.Popen[str]
-    environment: dict[str, str]
-
-    def ready(self) -> subprocess.CompletedProcess[str]:
-        """Run its readiness probe."""
-        return self.node.containerd.run(
-            [self.node.shell, "sh", SCRIPT, "ready"], environment=self.environment
-        )
-
-    def wait(self, word: str) -> str:
-        """Wait until the probe says a word, or nothing; what it said."""
-        deadline = time.monotonic() + 40
-        while True:
-            said = self.ready().stdout
-            if (not said and not word) or (word and word in said):
-                return said
-            assert time.monotonic() < deadline, f"{said!r} does not become {word!r}"
-            time.sleep(0.2)
-
-    def end(self) -> str:
-        """End it as the kubelet does; its log."""
-        self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=60)
-        return log
 
 
 @pytest.fixture
@@ -206,3 +172,42 @@ def test_a_pod_on_a_node_that_is_refused_is_not_ready_and_says_why(
     with start() as pod:  # type: ignore[attr-defined]
         assert pod.wait("refused: ").startswith("refused: there is no username and password")
     assert not node.hosts.exists()
+
+
+def test_a_pod_withdraws_a_mirror_that_hangs_from_a_node_whose_disk_is_full(
+    node: Node, start: Callable[..., object]
+) -> None:
+    with node.small_disk() as fill, start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        fill()
+        node.world.fault("black-hole")
+        pod.wait("withdrawn: ")
+        assert not node.hosts.exists()
+        pod.end()
+
+
+def test_a_node_is_put_back_when_the_login_went_first(
+    node: Node, start: Callable[..., object], api_server: ApiServer
+) -> None:
+    found = node.tree()
+    api_server.status = 404
+    with start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        (node.login / "password").unlink()
+        pod.wait("refused: there is no username and password")
+        pod.end()
+    assert node.tree() == found
+
+
+def test_a_pod_keeps_the_login_for_tokens_out_of_its_log_and_takes_it_away(
+    node: Node, start: Callable[..., object], api_server: ApiServer, bearer_only: World
+) -> None:
+    found = node.tree()
+    api_server.status = 404
+    with start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        node.containerd.pull(IMAGE)
+        assert 200 in [each.status for each in bearer_only.records()]
+        log = pod.end()
+    assert bearer_only.passwords[-1] not in log
+    assert node.tree() == found

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from components import PACKAGE
-from components.node_mirror import SCRIPT
+from components.node_mirror import SCRIPT, probe_image, without_comments
 from rehearsal.engine.embedded import Secret, run
 from rehearsal.engine.stack_file import StackConfig
 from tests.unit.recorder import Cloud, Monitor, Recording
@@ -143,15 +143,20 @@ def test_only_the_containerd_config_of_a_node_is_mounted_writable(folder: Path) 
     assert writable == {"/host/etc/containerd"}
 
 
-def test_its_account_may_read_its_own_daemon_set_and_nothing_else(folder: Path) -> None:
+def test_its_account_may_read_its_own_daemon_set_hold_one_lease_and_nothing_else(
+    folder: Path,
+) -> None:
     recording = declare(folder)
+    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
     assert recording.one(ROLE).inputs["rules"] == [
         {
             "apiGroups": ["apps"],
             "resources": ["daemonsets"],
             "resourceNames": ["node-mirror"],
             "verbs": ["get"],
-        }
+        },
+        {**leases, "resourceNames": ["node-mirror-restart"], "verbs": ["get", "patch"]},
+        {**leases, "verbs": ["create"]},
     ]
     assert not [each for each in recording.resources if "ClusterRole" in each.type]
 
@@ -163,6 +168,15 @@ def test_nodes_change_one_at_a_time_and_all_of_them(folder: Path) -> None:
     assert pod_of(recording)["tolerations"] == [{"operator": "Exists"}]
     probe = container_of(recording)["readinessProbe"]
     assert probe["exec"]["command"] == ["sh", "/script/node-mirror.sh", "ready"]
+
+
+def test_a_pod_knows_its_node_its_lease_and_how_long_it_may_take_to_end(folder: Path) -> None:
+    recording = declare(folder)
+    given = {each["name"]: each for each in container_of(recording)["env"]}
+    assert given["MIRROR_NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
+    assert given["MIRROR_LEASE"]["value"] == "node-mirror-restart"
+    grace = pod_of(recording)["terminationGracePeriodSeconds"]
+    assert given["MIRROR_GRACE_SECONDS"]["value"] == str(int(grace))
 
 
 def test_the_daemon_set_outlives_nothing_it_asks_when_it_ends(folder: Path) -> None:
@@ -187,6 +201,7 @@ def test_the_config_map_has_the_script_as_it_is_in_the_project(folder: Path) -> 
         ({"probe_seconds": 2}, "MIRROR_PROBE_SECONDS", "2"),
         ({"restart_command": "service containerd restart"}, "MIRROR_RESTART", None),
         ({}, "MIRROR_DOMAIN", "hub.example"),
+        ({}, "MIRROR_PROBE_IMAGE", "library/busybox:1.37"),
     ],
     ids=str,
 )
@@ -194,9 +209,24 @@ def test_a_setting_reaches_the_script(
     folder: Path, given: dict[str, Any], variable: str, value: str | None
 ) -> None:
     environment = {
-        each["name"]: each["value"] for each in container_of(declare(folder, **given))["env"]
+        each["name"]: each.get("value") for each in container_of(declare(folder, **given))["env"]
     }
     assert environment[variable] == (value or given["restart_command"])
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        pytest.param("hub.example/library/busybox:1.37", "library/busybox:1.37", id="tag"),
+        pytest.param("hub.example/team/tool@sha256:0a", "team/tool@sha256:0a", id="digest"),
+        pytest.param("ghcr.io/team/tool:1", "", id="elsewhere"),
+        pytest.param("hub.example.org/team/tool:1", "", id="a longer domain"),
+    ],
+)
+def test_the_proxy_is_asked_for_the_image_of_the_pods_if_it_has_it(
+    image: str, expected: str
+) -> None:
+    assert probe_image("hub.example", image) == expected
 
 
 def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
@@ -205,6 +235,25 @@ def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
     text = output.value
     assert text.startswith("#!/bin/sh\n")
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def test_the_node_pool_script_fits_into_user_data_and_is_always_the_same(
+    folder: Path,
+) -> None:
+    given = {**LOGIN, "ca_certificate": "-----BEGIN CERTIFICATE-----\n" + "A1b+/" * 400}
+    text = declare(folder, **given).outputs["node_pool_script"].value
+    assert len(text.encode()) <= 16 * 1024
+    assert declare(folder, **given).outputs["node_pool_script"].value == text
+
+
+def test_only_comments_and_empty_lines_are_left_out_of_the_node_pool_script() -> None:
+    text = SCRIPT.read_text()
+    kept = without_comments(text)
+    left = iter(text.splitlines())
+    assert all(line in left for line in kept.splitlines())
+    gone = set(text.splitlines()) - set(kept.splitlines())
+    assert {line.strip()[:1] for line in gone} == {"", "#"}
+    assert subprocess.run(["sh", "-n"], input=kept, text=True, check=False).returncode == 0
 
 
 def test_the_node_pool_script_never_fails_the_start_of_a_node(folder: Path) -> None:

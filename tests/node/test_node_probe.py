@@ -1,0 +1,189 @@
+"""What node-mirror.sh takes for a proxy that works, and what it does on nodes where it is not."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rehearsal.data_plane.login import AuthMode
+from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node, Scripted, World
+
+pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+
+PUBLIC = "bitnami/redis:7.2"
+PRIVATE = "library/busybox:latest"
+DIGEST = "sha256:" + "0a" * 32
+OWN_HOSTS = 'server = "https://registry-1.docker.io"\n# by hand\n'
+
+
+def said(node: Node, mode: str = "step", **more: str) -> str:
+    """What the script says."""
+    return node.script(mode, **more).stdout.strip()
+
+
+def in_place(node: Node) -> None:
+    assert said(node, "once").startswith("in-place: ")
+
+
+@pytest.fixture
+def frozen_storage(node: Node) -> Iterator[Callable[[], None]]:
+    """Freezes the registry behind the proxy's gate, until the test ends."""
+    frozen: list[psutil.Process] = []
+
+    def freeze() -> None:
+        frozen.extend(
+            each
+            for each in psutil.Process().children(recursive=True)
+            if any(node.world.domain in word for word in each.cmdline())
+            and Path(each.cmdline()[0]).name == "registry"
+        )
+        assert frozen
+        for each in frozen:
+            each.send_signal(signal.SIGSTOP)
+
+    yield freeze
+    for each in frozen:
+        each.send_signal(signal.SIGCONT)
+
+
+def test_a_proxy_that_answers_and_gives_no_content_is_withdrawn(
+    node: Node, frozen_storage: Callable[[], None]
+) -> None:
+    in_place(node)
+    frozen_storage()
+    first, second = (said(node, MIRROR_FAILURES="2") for _ in range(2))
+    assert first.startswith("failing: ")
+    assert second.startswith("withdrawn: ")
+    assert f"does not answer within 1 s for {PRIVATE}" in second
+    node.containerd.remove(IMAGE)
+    assert node.containerd.pull(IMAGE) < 10
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param(200, "in-place: ", id="200"),
+        pytest.param(307, "in-place: ", id="307"),
+        pytest.param(404, "in-place: ", id="404"),
+        pytest.param(401, f"refuses the login for {PRIVATE}", id="401"),
+        pytest.param(403, f"refuses the login for {PRIVATE}", id="403"),
+        pytest.param(429, f"answers 429 for {PRIVATE}", id="429"),
+        pytest.param(500, f"answers 500 for {PRIVATE}", id="500"),
+        pytest.param(503, f"answers 503 for {PRIVATE}", id="503"),
+    ],
+)
+def test_the_answer_for_one_image_decides(
+    node: Node, scripted: Scripted, status: int, expected: str
+) -> None:
+    scripted.answers["/v2/library/"] = (status, {})
+    assert expected in said(node)
+    assert scripted.asked == [("GET", "/v2/"), ("HEAD", "/v2/library/busybox/manifests/latest")]
+
+
+@pytest.mark.parametrize(
+    ("image", "path"),
+    [
+        ("library/busybox", "library/busybox/manifests/latest"),
+        ("library/busybox:1.37", "library/busybox/manifests/1.37"),
+        (f"library/busybox@{DIGEST}", f"library/busybox/manifests/{DIGEST}"),
+        (f"library/busybox:1.37@{DIGEST}", f"library/busybox/manifests/{DIGEST}"),
+    ],
+    ids=["name", "tag", "digest", "tag and digest"],
+)
+def test_the_image_is_asked_for_as_it_is_named(
+    node: Node, scripted: Scripted, image: str, path: str
+) -> None:
+    in_place_with = said(node, MIRROR_PROBE_IMAGE=image)
+    assert in_place_with.startswith("in-place: ")
+    assert scripted.asked[-1] == ("HEAD", f"/v2/{path}")
+
+
+def test_a_tag_is_asked_for_once_and_then_its_digest(node: Node, scripted: Scripted) -> None:
+    scripted.answers["/v2/library/"] = (200, {"Docker-Content-Digest": DIGEST})
+    for _ in range(2):
+        assert said(node).startswith("in-place: ")
+    scripted.answers[f"/v2/library/busybox/manifests/{DIGEST}"] = (404, {})
+    for _ in range(2):
+        assert said(node).startswith("in-place: ")
+    asked = [path.rpartition("/")[2] for method, path in scripted.asked if method == "HEAD"]
+    assert asked == ["latest", DIGEST, DIGEST, "latest"]
+
+
+def test_a_name_that_is_no_image_is_refused(node: Node) -> None:
+    assert said(node, MIRROR_PROBE_IMAGE='x"\noutput = "/etc/passwd').startswith("refused: ")
+
+
+@pytest.mark.parametrize(
+    ("auth", "image", "expected"),
+    [
+        pytest.param(AuthMode.BOTH, PRIVATE, "none is given", id="Bearer, private"),
+        pytest.param(AuthMode.BOTH, PUBLIC, "in-place: ", id="Bearer, public"),
+        pytest.param(AuthMode.BOTH, "", "in-place: ", id="Bearer, unknown"),
+        pytest.param(AuthMode.BASIC, PRIVATE, "none is given", id="Basic, private"),
+        pytest.param(AuthMode.BASIC, PUBLIC, "in-place: ", id="Basic, public"),
+        pytest.param(AuthMode.BASIC, "", "none is given", id="Basic, unknown"),
+    ],
+)
+def test_a_proxy_that_wants_a_login_where_none_is_given(
+    node: Node,
+    proxy_that_takes: Callable[[AuthMode], World],
+    auth: AuthMode,
+    image: str,
+    expected: str,
+) -> None:
+    proxy = proxy_that_takes(auth)
+    answer = said(node, MIRROR_LOGIN_DIR="", MIRROR_PROBE_IMAGE=image)
+    assert expected in answer
+    assert node.hosts.exists() == answer.startswith("in-place: ")
+    node.containerd.remove(f"docker.io/{PUBLIC}")
+    node.containerd.pull(f"docker.io/{PUBLIC}")
+    served = 200 in [each.status for each in proxy.records()]
+    assert served == answer.startswith("in-place: ")
+
+
+@pytest.mark.parametrize(
+    "reason", ["a conflicting config", "a config that does not load", "no login"]
+)
+def test_a_mirror_that_hangs_is_withdrawn_from_a_node_that_is_refused(
+    node: Node, reason: str
+) -> None:
+    in_place(node)
+    text = node.config.read_text()
+    if reason == "no login":
+        (node.login / "password").unlink()
+    elif reason == "a conflicting config":
+        node.config.write_text(text + PATCHES["mirrors " + node.version])
+    else:
+        node.config.write_text(text + "[[[")
+    assert said(node).startswith("refused: ")
+    assert node.hosts.exists()
+    node.world.fault("black-hole")
+    assert [said(node, MIRROR_FAILURES="2").split(":")[0] for _ in range(2)] == [
+        "failing",
+        "withdrawn",
+    ]
+    assert not node.hosts.exists()
+    node.containerd.remove(IMAGE)
+    assert node.containerd.pull(IMAGE) < 10
+    node.world.fault(None)
+    assert said(node).startswith("refused: ")
+
+
+@pytest.mark.parametrize("own", [{}, {"certs.d/docker.io/hosts.toml": OWN_HOSTS}], ids=len)
+def test_a_full_disk_does_not_keep_a_mirror_that_hangs(node: Node, own: dict[str, str]) -> None:
+    node.containerd.reset(FRESH[node.version], own)
+    with node.small_disk() as fill:
+        in_place(node)
+        fill()
+        node.world.fault("black-hole")
+        assert [said(node, MIRROR_FAILURES="2").split(":")[0] for _ in range(3)][-1] == "withdrawn"
+        assert [node.hosts.read_text()] == list(own.values()) if own else not node.hosts.exists()
+        (node.config.parent / "filler").unlink()
+        node.world.fault(None)
+        assert said(node, MIRROR_SUCCESSES="1").startswith("in-place: ")
+        assert said(node, "remove") == "in-place: removed"
+        assert [node.hosts.read_text()] == list(own.values()) if own else not node.hosts.exists()
