@@ -8,12 +8,14 @@ import pulumi
 
 import settings as inputs
 from components.cluster import Cluster, ClusterArgs
+from components.credential_addon import CredentialAddon, CredentialAddonArgs
 from components.image_redirect import ImageRedirect, ImageRedirectArgs
 from components.kyverno import Kyverno, KyvernoArgs
 from components.node_mirror import NodeMirror, NodeMirrorArgs
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
 from components.pull_check import PullCheck, PullCheckArgs
 from components.pull_credentials import SECRET, PullCredentials, PullCredentialsArgs
+from components.vci_mirror import VciMirror, VciMirrorArgs
 from components.vpc_access import VpcAccess, VpcAccessArgs, VpcArgs
 from settings import Settings
 
@@ -21,7 +23,8 @@ from settings import Settings
 def main() -> None:
     """Declare the stack.
 
-    The order is a promise: registry → namespaces and VPC access → pull check → Kyverno → policy.
+    The order is a promise: registry → namespaces and VPC access → pull check → Kyverno → logins →
+    policy.
     Nothing is redirected to a proxy that does not serve, and the policy is the first to be taken
     away.
     """
@@ -32,22 +35,27 @@ def main() -> None:
     clusters = {each.name: declare_cluster(each) for each in settings.clusters}
     access = declare_vpc_access(settings, registry, list(clusters.values()))
     serving: list[pulumi.Resource] = [registry, *([access] if access else [])]
-    redirects, mirrors = {}, {}
+    redirects, mirrors, vci = {}, {}, {}
     for each in settings.clusters:
         ready = list(serving)
         if settings.pull_check.enabled:
             ready.append(
                 declare_pull_check(settings, clusters[each.name], each.name, registry, serving)
             )
-        if settings.redirect.enabled and inputs.Way.ADMISSION in each.ways:
+        kyverno = declare_kyverno(settings, each, clusters[each.name], ready)
+        addon = declare_credential_addon(settings, each, registry, ready)
+        made = [*ready, *(part for part in (kyverno, addon) if part is not None)]
+        if redirects_in(settings, each):
             redirects[each.name] = declare_redirect(
-                settings, each, clusters[each.name], registry, ready
+                settings, each, clusters[each.name], registry, made
             )
+        if inputs.Way.VCI in each.ways:
+            vci[each.name] = declare_vci_mirror(settings, each, clusters[each.name], registry, made)
         if inputs.Way.NODES in each.ways:
             mirrors[each.name] = declare_node_mirror(
                 settings, each.name, clusters[each.name], registry, ready
             )
-    export(settings, registry, access, redirects, mirrors)
+    export(settings, registry, access, redirects, mirrors, vci)
 
 
 def declare_registry(settings: Settings) -> ProxyRegistry:
@@ -126,6 +134,90 @@ def declare_pull_check(
     )
 
 
+def redirects_in(settings: Settings, cluster: inputs.Cluster) -> bool:
+    """Whether Pods of this cluster are redirected at admission."""
+    return settings.redirect.enabled and inputs.Way.ADMISSION in cluster.ways
+
+
+def declare_kyverno(
+    settings: Settings,
+    cluster: inputs.Cluster,
+    target: Cluster,
+    serving: Sequence[pulumi.Resource],
+) -> Kyverno | None:
+    """Kyverno in one cluster; None where no policy is Kyverno's, or it is there already."""
+    redirect, kyverno = settings.redirect, settings.kyverno
+    needed = redirects_in(settings, cluster) and redirect.engine.needs_kyverno
+    if not kyverno.install or not (needed or inputs.Way.VCI in cluster.ways):
+        return None
+    return Kyverno(
+        f"{cluster.name}-kyverno",
+        KyvernoArgs(
+            chart=kyverno.chart,
+            version=kyverno.version,
+            repository=kyverno.chart_repository,
+            namespace=kyverno.namespace,
+            image_registry=kyverno.image_registry,
+            replicas=kyverno.replicas,
+            webhook_timeout_seconds=redirect.timeout_seconds,
+            values=kyverno.values,
+        ),
+        pulumi.ResourceOptions(providers=[target.provider], depends_on=serving),
+    )
+
+
+def declare_credential_addon(
+    settings: Settings,
+    cluster: inputs.Cluster,
+    registry: ProxyRegistry,
+    serving: Sequence[pulumi.Resource],
+) -> CredentialAddon | None:
+    """VKE's add-on that gives Pods logins; None unless it is asked for and a login is needed."""
+    login, cluster_id = settings.login, cluster.cluster_id
+    if login.pods is not inputs.PodLogin.ADDON or not settings.registry.private_namespaces:
+        return None
+    if cluster_id is None:
+        raise ValueError(f"cluster {cluster.name!r} has no clusterId; the settings' rules need one")
+    return CredentialAddon(
+        f"{cluster.name}-credential-addon",
+        CredentialAddonArgs(
+            cluster_id=cluster_id,
+            registry_name=registry.registry_name,
+            region=settings.region,
+            domain=registry.domain,
+            namespaces=login.addon.namespaces,
+            service_accounts=login.addon.service_accounts,
+            version=login.addon.version,
+        ),
+        pulumi.ResourceOptions(depends_on=serving),
+    )
+
+
+def declare_vci_mirror(
+    settings: Settings,
+    cluster: inputs.Cluster,
+    target: Cluster,
+    registry: ProxyRegistry,
+    ready: Sequence[pulumi.Resource],
+) -> VciMirror:
+    """The annotation for Pods that run on VCI, in one cluster."""
+    return VciMirror(
+        f"{cluster.name}-vci-mirror",
+        VciMirrorArgs(
+            domain=registry.domain,
+            namespaces=[each.name for each in settings.registry.namespaces],
+            excluded_namespaces=[
+                settings.kyverno.namespace,
+                *settings.redirect.exclude.namespaces,
+            ],
+            timeout_seconds=settings.redirect.timeout_seconds,
+            kyverno_version=settings.kyverno.app_version,
+            kubernetes_version=cluster.kubernetes_version,
+        ),
+        pulumi.ResourceOptions(providers=[target.provider], depends_on=ready),
+    )
+
+
 def declare_redirect(
     settings: Settings,
     cluster: inputs.Cluster,
@@ -133,27 +225,10 @@ def declare_redirect(
     registry: ProxyRegistry,
     serving: Sequence[pulumi.Resource],
 ) -> ImageRedirect:
-    """The redirect policy in one cluster, after Kyverno where its engine is Kyverno's."""
+    """The redirect policy in one cluster, after the login its Pods may need."""
     redirect, kyverno = settings.redirect, settings.kyverno
     ready = list(serving)
-    if redirect.engine.needs_kyverno and kyverno.install:
-        ready.append(
-            Kyverno(
-                f"{cluster.name}-kyverno",
-                KyvernoArgs(
-                    chart=kyverno.chart,
-                    version=kyverno.version,
-                    repository=kyverno.chart_repository,
-                    namespace=kyverno.namespace,
-                    image_registry=kyverno.image_registry,
-                    replicas=kyverno.replicas,
-                    webhook_timeout_seconds=redirect.timeout_seconds,
-                    values=kyverno.values,
-                ),
-                pulumi.ResourceOptions(providers=[target.provider], depends_on=serving),
-            )
-        )
-    credentials = declare_pull_credentials(settings, cluster.name, target, registry, list(ready))
+    credentials = declare_pull_credentials(settings, cluster.name, target, registry, serving)
     if credentials is not None:
         ready.append(credentials)
     return ImageRedirect(
@@ -208,9 +283,10 @@ def declare_pull_credentials(
     registry: ProxyRegistry,
     ready: Sequence[pulumi.Resource],
 ) -> PullCredentials | None:
-    """The login for redirected Pods; None where every namespace served is public."""
+    """The login for redirected Pods; None where all is public, or VKE's add-on brings logins."""
     password = inputs.secret(settings.login.password)
-    if password is None or not settings.registry.private_namespaces:
+    copied = settings.login.pods is inputs.PodLogin.SECRET
+    if password is None or not copied or not settings.registry.private_namespaces:
         return None
     return PullCredentials(
         f"{name}-pull-credentials",
@@ -234,6 +310,7 @@ def export(
     access: VpcAccess | None,
     redirects: Mapping[str, ImageRedirect],
     mirrors: Mapping[str, NodeMirror],
+    vci: Mapping[str, VciMirror],
 ) -> None:
     """The stack's outputs."""
     names = [each.name for each in settings.registry.namespaces]
@@ -243,6 +320,8 @@ def export(
     pulumi.export("namespaces", registry.namespaces)
     pulumi.export("vpcs", access.vpc_ids if access else [])
     pulumi.export("policies", {name: each.policy_name for name, each in redirects.items()})
+    if vci:
+        pulumi.export("vciMirrors", {name: each.policy_name for name, each in vci.items()})
     pulumi.export("nodeMirrors", {name: each.daemon_set for name, each in mirrors.items()})
     if mirrors:
         scripts = {name: each.node_pool_script for name, each in mirrors.items()}

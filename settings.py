@@ -59,6 +59,7 @@ class Way(StrEnum):
 
     ADMISSION = "admission"
     NODES = "nodes"
+    VCI = "vci"
 
 
 class Endpoint(StrEnum):
@@ -79,6 +80,13 @@ class Engine(StrEnum):
     def needs_kyverno(self) -> bool:
         """Whether this engine is Kyverno's; the other is the API server's own."""
         return self is not Engine.MUTATING_ADMISSION_POLICY
+
+
+class PodLogin(StrEnum):
+    """How Pods that pull from a private namespace get the registry's login."""
+
+    SECRET = "secret"  # noqa: S105 - a way, not a password
+    ADDON = "addon"
 
 
 class FailurePolicy(StrEnum):
@@ -173,6 +181,14 @@ ChartVersion = Annotated[
         "pin a version: `helm search repo kyverno --versions` lists them",
     ),
 ]
+AddonVersion = Annotated[
+    str,
+    _matching(
+        r"v[0-9]+\.[0-9]+\.[0-9]+([-+].*)?",
+        "one exact version of the add-on, such as v1.3.5",
+        "copy it from the cluster's page of add-ons, or leave it out",
+    ),
+]
 RegistryHost = Annotated[
     str,
     _matching(
@@ -260,10 +276,23 @@ def _login_password(value: SecretStr) -> SecretStr:
     return value
 
 
+class LoginAddon(Section):
+    """VKE's add-on cr-credential-controller, with `login.pods: addon` (docs 6420/185959)."""
+
+    version: AddonVersion | None = None
+    """The add-on's version; null takes what VKE installs by default."""
+    namespaces: Annotated[str, Field(min_length=1)] = "*"
+    """The Kubernetes namespaces it works in, as the add-on takes them; `*` is all."""
+    service_accounts: Annotated[str, Field(min_length=1)] = "*"
+    """The service accounts it changes there, as the add-on takes them; `*` is all."""
+
+
 class Login(Section):
     """The registry user's login; the API makes up the user name."""
 
     password: Annotated[SecretStr, AfterValidator(_login_password)] | None = None
+    pods: PodLogin = PodLogin.SECRET
+    addon: LoginAddon = LoginAddon()
 
 
 class Cluster(Section):
@@ -276,7 +305,7 @@ class Cluster(Section):
     vpc_id: VpcId | None = None
     subnet_id: SubnetId | None = None
     kubernetes_version: KubernetesVersion | None = None
-    ways: Annotated[list[Way], Field(max_length=2)] = [Way.ADMISSION]
+    ways: Annotated[list[Way], Field(max_length=3)] = [Way.ADMISSION]
 
 
 class Kyverno(Section):
@@ -547,6 +576,7 @@ def _model_at(path: tuple[int | str, ...]) -> type[BaseModel]:
         "extraVpcs": Vpc,
         "dockerhub": DockerHub,
         "login": Login,
+        "addon": LoginAddon,
         "clusters": Cluster,
         "kyverno": Kyverno,
         "redirect": Redirect,
@@ -623,6 +653,8 @@ def _across(settings: Settings) -> Iterator[Problem]:
         yield from _engine_rules(settings)
     if settings.clusters:
         yield from _pull_rules(settings)
+    yield from _addon_rules(settings)
+    yield from _vci_rules(settings)
 
 
 def _once(setting: str, what: str, values: Iterable[str]) -> Iterator[Problem]:
@@ -798,12 +830,14 @@ def _pull_rules(settings: Settings) -> Iterator[Problem]:
     private = settings.registry.private_namespaces
     redirect = settings.redirect
     admission = any(Way.ADMISSION in each.ways for each in settings.clusters)
-    if private and redirect.enabled and admission and not redirect.engine.needs_kyverno:
+    copied = settings.login.pods is PodLogin.SECRET
+    if private and copied and redirect.enabled and admission and not redirect.engine.needs_kyverno:
         yield Problem(
             setting="redirect.engine",
             found=f"{redirect.engine.value!r}, with private namespaces: {', '.join(private)}",
             allowed="an engine of Kyverno's, which also brings Pods the login they need",
-            do="give the namespaces access: Public, or set redirect.engine to ClusterPolicy",
+            do="give the namespaces access: Public, set redirect.engine to ClusterPolicy, or, where"
+            " all clusters are VKE's, login.pods to addon",
         )
     if private and settings.login.password is None:
         yield Problem(
@@ -830,6 +864,64 @@ def _pull_rules(settings: Settings) -> Iterator[Problem]:
         )
 
 
+def _addon_rules(settings: Settings) -> Iterator[Problem]:
+    login = settings.login
+    if login.pods is not PodLogin.ADDON:
+        if login.addon != LoginAddon():
+            yield Problem(
+                setting="login.addon",
+                found=f"settings of the add-on, with login.pods {login.pods.value!r}",
+                allowed="them only with login.pods: addon",
+                do=f"remove login.addon, or {_set('login.pods', PodLogin.ADDON.value)}",
+            )
+        return
+    for index, cluster in enumerate(settings.clusters):
+        if cluster.kubeconfig and not cluster.cluster_id:
+            yield Problem(
+                setting=f"clusters[{index}].clusterId",
+                found="a kubeconfig alone, with login.pods 'addon'",
+                allowed="VKE clusters by id: VKE installs its add-on there (API: CreateAddon)",
+                do="give clusterId instead of kubeconfig, or set login.pods to secret",
+            )
+
+
+def _vci_rules(settings: Settings) -> Iterator[Problem]:
+    engine, private = settings.redirect.engine, settings.registry.private_namespaces
+    for index, cluster in enumerate(settings.clusters):
+        if Way.VCI not in cluster.ways:
+            continue
+        setting = f"clusters[{index}].ways"
+        if private:
+            yield Problem(
+                setting=setting,
+                found=f"'vci', with private namespaces: {', '.join(private)}",
+                allowed="'vci' where every namespace is public: VCI takes a login from the Pod's"
+                " annotations only, where everyone who may see the Pod reads the password"
+                " (docs 6460/1382631)",
+                do="give the namespaces access: Public, or use the way admission for these Pods",
+            )
+        if not engine.needs_kyverno:
+            yield Problem(
+                setting="redirect.engine",
+                found=f"{engine.value!r}, with the way 'vci' in cluster {cluster.name!r}",
+                allowed="an engine of Kyverno's: the policy that annotates Pods is Kyverno's",
+                do=f"set redirect.engine to ClusterPolicy, or remove vci from {setting}",
+            )
+        reason = unavailable(
+            Engine.CLUSTER_POLICY,
+            kubernetes_version=cluster.kubernetes_version,
+            kyverno_version=settings.kyverno.app_version,
+        )
+        said_already = settings.redirect.enabled and engine is Engine.CLUSTER_POLICY
+        if reason and not (said_already and Way.ADMISSION in cluster.ways):
+            yield Problem(
+                setting="kyverno.version",
+                found=f"{settings.kyverno.version!r}, with the way 'vci'",
+                allowed=reason.partition(". ")[0],
+                do="set kyverno.version to 3.9.1",
+            )
+
+
 def warnings(settings: Settings) -> list[str]:
     """What may go wrong though the config stands."""
     notes: list[str] = []
@@ -839,6 +931,11 @@ def warnings(settings: Settings) -> list[str]:
             f"registry.edition: {settings.region} allows 1 Enterprise registry per account"
             " (docs 6420/113745); a second one fails with a quota error."
             " Ask Volcengine for more, or use another region or account."
+        )
+    if settings.login.pods is PodLogin.ADDON and not settings.registry.private_namespaces:
+        notes.append(
+            "login.pods is addon, but every namespace is public and needs no login: the add-on is"
+            " not installed."
         )
     if settings.registry.replacement_allowed():
         notes.append(

@@ -133,6 +133,15 @@ def unavailable(
     return reason
 
 
+def match_conditions_known(kubernetes_version: str | None, kyverno_version: str | None) -> bool:
+    """Whether a ClusterPolicy can keep the API server from calling Kyverno in vain.
+
+    Kyverno has match conditions from 1.12 on; Kubernetes has them for webhooks, on by default,
+    from 1.28 on. A version that is None is taken as recent enough.
+    """
+    return _version(kyverno_version) >= (1, 12) and _version(kubernetes_version) >= (1, 28)
+
+
 def render(
     engine: str,
     values: RedirectValues,
@@ -242,10 +251,9 @@ def _add_match_conditions(
 ) -> None:
     """Keep Kyverno from being called in vain, where both versions can.
 
-    Kyverno has match conditions from 1.12 on, and the timeout beside them from 1.13 on; Kubernetes
-    has match conditions of webhooks, on by default, from 1.28 on.
+    Kyverno has the timeout beside match conditions from 1.13 on.
     """
-    if _version(kyverno_version) < (1, 12) or _version(kubernetes_version) < (1, 28):
+    if not match_conditions_known(kubernetes_version, kyverno_version):
         return
     (patch,) = _load("patches/cluster-policy-match-conditions.yaml")
     conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]

@@ -78,6 +78,8 @@ class NamesProxy:
             await _join(reader, writer, far_reader, far_writer)
         finally:
             far_writer.close()
+            with contextlib.suppress(OSError):
+                await far_writer.wait_closed()
 
 
 async def _join(

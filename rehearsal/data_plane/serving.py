@@ -89,6 +89,11 @@ class Listener:
             return
         self._server.should_exit = True
         await self._task
+        # A TLS connection whose client does not answer the closing is still open by now.
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        while self._server.server_state.connections:
+            await asyncio.sleep(0)
         self._server = self._task = None
 
     async def __aenter__(self) -> Self:

@@ -54,6 +54,7 @@ class VolcengineApplier:
             "volcengine:cr/registry:Registry": self._registry,
             "volcengine:cr/namespace:Namespace": self._namespace,
             "volcengine:cr/vpcEndpoint:VpcEndpoint": self._vpc_endpoint,
+            "volcengine:vke/addon:Addon": self._addon,
         }[kind]
         return make(inputs)
 
@@ -134,6 +135,29 @@ class VolcengineApplier:
         if failed:
             raise RuntimeError(f"VPCs {failed} are in status Failed")
         return all(each["Status"] == "Enabled" for each in linked)
+
+    def _addon(self, inputs: Mapping[str, Any]) -> Made:
+        cluster, name = inputs["clusterId"], inputs["name"]
+        given = {
+            "ClusterId": cluster,
+            "Name": name,
+            "Version": inputs.get("version"),
+            "Config": inputs.get("config"),
+            "DeployMode": inputs.get("deployMode"),
+            "DeployNodeType": inputs.get("deployNodeType"),
+        }
+        sent = {key: value for key, value in given.items() if value is not None}
+        self._call("vke", "CreateAddon", sent)
+        _waits(lambda: self._addon_as_it_is(cluster, name)["Status"]["Phase"] == "Running")()
+        found = self._addon_as_it_is(cluster, name)
+        return Made(id=f"{cluster}:{name}", outputs={"version": found["Version"]})
+
+    def _addon_as_it_is(self, cluster: str, name: str) -> dict[str, Any]:
+        wanted = {"ClusterIds": [cluster], "Names": [name]}
+        found: dict[str, Any] = self._call("vke", "ListAddons", {"Filter": wanted})["Items"][0]
+        if found["Status"]["Phase"] == "Failed":
+            raise RuntimeError(f"add-on {name!r} of cluster {cluster!r} is in phase Failed")
+        return found
 
     def look_up(self, function: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one of the provider's functions, as far as the program reads the answer."""

@@ -31,7 +31,7 @@ from starlette.types import Receive, Scope, Send
 from rehearsal.data_plane.faults import DataFault
 from rehearsal.data_plane.plane import DataPlane
 from rehearsal.data_plane.serving import drop_connection
-from rehearsal.volcengine import cr, vke
+from rehearsal.volcengine import addons, cr, vke
 from rehearsal.volcengine.config import EmulatorConfig
 from rehearsal.volcengine.errors import ApiError
 from rehearsal.volcengine.faults import CallFault, Faults, OutcomeFault
@@ -40,7 +40,7 @@ from rehearsal.volcengine.signature import Caller, SignedRequest, verify
 from rehearsal.volcengine.state import Account
 
 MAX_CALLS = 10_000
-_SUBJECTS = ("Registry", "Name")
+_SUBJECTS = ("ClusterId", "Registry", "Name")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -60,6 +60,7 @@ class Emulator:
         data_plane: DataPlane | None,
     ) -> None:
         vke_api = vke.VkeApi(config)
+        addon_api = addons.AddonApi(config)
         self._config = config
         self._account = account
         self._faults = faults
@@ -72,6 +73,11 @@ class Emulator:
                 {
                     "ListClusters": vke_api.list_clusters,
                     "ListKubeconfigs": vke_api.list_kubeconfigs,
+                    "ListAddons": addon_api.list_addons,
+                    "CreateAddon": addon_api.create_addon,
+                    "UpdateAddonConfig": addon_api.update_addon_config,
+                    "UpdateAddonVersion": addon_api.update_addon_version,
+                    "DeleteAddon": addon_api.delete_addon,
                 },
             ),
             vke.VPC_SERVICE: (

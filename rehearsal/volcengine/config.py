@@ -40,6 +40,7 @@ class Delays(_Model):
     user_setting: float = Field(default=0.2, ge=0)
     vpc_enabling: float = Field(default=1.0, ge=0)
     vpc_disabling: float = Field(default=0.3, ge=0)
+    addon_changing: float = Field(default=1.0, ge=0)
 
 
 class DataPlaneSettings(_Model):

@@ -144,5 +144,15 @@ class KyvernoProcess:
         finally:
             process.send_signal(signal.SIGCONT)
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """No Kyverno while the context lasts: what would call it is not admitted by policies whose
+        `failurePolicy` is `Fail`."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def _process(self) -> psutil.Process:
         return psutil.Process(self.processes._started["kyverno"].pid)

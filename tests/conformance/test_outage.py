@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+from kubernetes.client import ApiException
 
 from rehearsal.admit import admit
 from tests.conformance.harness import (
@@ -46,3 +48,32 @@ class TestOutage:
         assert all(each.admitted == f"{DOMAIN}/library/{each.image}" for each in first)
         assert all(each.error is None for each in rest)
         assert rest[-1].admitted == rest[-1].image
+
+    def test_kyverno_is_not_called_for_pods_with_nothing_to_redirect(
+        self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: str
+    ) -> None:
+        """Kyverno is dead and the policy denies what it cannot ask it about."""
+        with cluster.policy(kyverno_engine, failure_policy="Fail"):
+            cluster.stored(_pod("asleep", "nginx"))
+            try:
+                with kyverno.stopped():
+                    cluster.create(_pod("other", "quay.io/a/b"))
+                    static = _pod("static", "nginx", {"kubernetes.io/config.mirror": "x"})
+                    cluster.create({**static, "spec": {**static["spec"], "nodeName": "node-a"}})
+                    cluster.kubectl("annotate", "pod", "asleep", "a=b")
+                    cluster.kubectl("set", "image", "pod/asleep", "c=quay.io/a/b")
+                    with pytest.raises(ApiException, match="failed calling webhook"):
+                        cluster.create(_pod("asked", "nginx"))
+                    done = cluster.kubectl("set", "image", "pod/asleep", "c=redis", check=False)
+                    assert "failed calling webhook" in done.stderr
+            finally:
+                cluster.kubectl("delete", "pod", "asleep", "--force", "--grace-period=0")
+
+
+def _pod(name: str, image: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "annotations": annotations or {}},
+        "spec": {"containers": [{"name": "c", "image": image}]},
+    }

@@ -185,6 +185,27 @@ def test_an_update_leaves_the_images_it_does_not_write(redirected: Cluster) -> N
         redirected.kubectl("delete", "pod", "opted-out", "--force", "--grace-period=0")
 
 
+def test_an_update_of_a_pod_with_an_image_volume_from_before_is_not_denied(
+    redirected: Cluster,
+) -> None:
+    """Volumes cannot change: a policy that wrote one on an update would deny every update."""
+    volumes = [{"name": "data", "image": {"reference": "nginx:1"}}]
+    given = named("from-before", "busybox:1", volumes=volumes)
+    given["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
+    redirected.stored(given)
+    try:
+        redirected.kubectl("label", "pod", "from-before", f"{OPT_OUT_LABEL}-")
+        redirected.kubectl("annotate", "pod", "from-before", "example.com/a=b")
+        redirected.kubectl("set", "image", "pod/from-before", "c0=busybox:2")
+        redirected.kubectl("debug", "from-before", "--image=busybox:3", "--container=d")
+        found = redirected.pod("from-before")
+        assert images(found) == [f"{DOMAIN}/library/busybox:2"]
+        assert images(found, "ephemeralContainers") == [f"{DOMAIN}/library/busybox:3"]
+        assert found["spec"]["volumes"][0]["image"]["reference"] == "nginx:1"
+    finally:
+        redirected.kubectl("delete", "pod", "from-before", "--force", "--grace-period=0")
+
+
 def test_kubectl_debug_is_redirected(redirected: Cluster) -> None:
     redirected.stored(named("debugged", "nginx:1"))
     try:

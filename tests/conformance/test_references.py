@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rehearsal.admit import Admission, admit
-from tests.conformance.harness import DOMAIN, Cluster
+from tests.conformance.harness import DOMAIN, Cluster, KyvernoProcess
 from tests.conformance.references import Oracle, generated, wild
 
 GENERATED = 2400
@@ -70,6 +70,29 @@ def test_every_reference_is_redirected_as_the_parser_reads_it(
         f" {sum('error' in each for each in expected)} invalid, {len(refused)} refused by"
         f" Kubernetes itself, {len(served)} namespaces served, {len(wrong)} wrong"
     )
+
+
+def test_kyverno_is_called_for_the_references_to_redirect_and_for_no_other(
+    cluster: Cluster,
+    engine: str,
+    oracle: Oracle,
+    references: list[str],
+    served: list[str],
+    plain: list[Admission],
+    request: pytest.FixtureRequest,
+) -> None:
+    if engine == "MutatingAdmissionPolicy":
+        return
+    kyverno: KyvernoProcess = request.getfixturevalue("kyverno")
+    expected = oracle.judge(references, domain=DOMAIN, namespaces=served)
+    with cluster.policy(engine, namespaces=served, failure_policy="Fail"), kyverno.stopped():
+        found = list(admit(cluster.api, references, namespace="default", workers=4))
+    wrong = [
+        each.image
+        for each, verdict, before in zip(found, expected, plain, strict=True)
+        if (each.error is not None) != ("redirect" in verdict or before.error is not None)
+    ]
+    assert wrong == []
 
 
 def test_what_is_redirected_reads_back_as_the_same_image(

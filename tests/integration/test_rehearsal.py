@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import httpx
 import psutil
 import pytest
 import yaml
+from kubernetes import client
 
+from components.pull_credentials import SECRET, SOURCE
 from rehearsal.admit import admit
 from rehearsal.control_plane import client_of
 from rehearsal.engine import embedded
@@ -27,7 +30,7 @@ from rehearsal.engine.volcengine_applier import VolcengineApplier
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
 from rehearsal.progress import Progress
-from rehearsal.stage import Run, api_client
+from rehearsal.stage import KWOK_NODES, Run, api_client
 from tests.integration.conftest import interrupted_at, rehearsal, run_of
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
@@ -213,10 +216,14 @@ def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice
     assert set(admitted) == {f"{DOMAIN}/library/nginx"}
 
 
-def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed: Run) -> None:
+def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_again(
+    run: Run, deployed: Run
+) -> None:
     """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
     parts = obtain(("helm", "kubernetes"), Progress())
+    assert _copied_logins(deployed)
     _kubectl(parts["kubectl"], deployed, "delete", "clusterpolicy", "--all", "--timeout=20s")
+    _until(lambda: not _copied_logins(deployed), "the copies of the login are gone")
     subprocess.run(
         [parts["helm"], "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],
         env={**os.environ, "KUBECONFIG": str(run.kubeconfig), "HOME": str(run.folder)},
@@ -228,6 +235,48 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs(run: Run, deployed
     )
     assert "kyverno" not in registrations
     _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
+    _delete_registry(run)
+    rehearsal("deploy", "--engine", "embedded", folder=run.folder)
+    _until(lambda: _copied_logins(deployed), "the login is copied again")
+
+
+def _copied_logins(run: Run) -> list[str]:
+    """The namespaces with a copy of the login for Pods."""
+    secrets: Any = client.CoreV1Api(api_client(run)).list_secret_for_all_namespaces(
+        field_selector=f"metadata.name={SECRET}"
+    )
+    namespaces = [each.metadata.namespace for each in secrets.items]
+    return [each for each in namespaces if each != SOURCE]
+
+
+def _delete_registry(run: Run) -> None:
+    """Delete the run's registry, so that the stack can be deployed from nothing again."""
+    volcengine = VolcengineApplier(run.environment())
+    name = outputs_of(run)["domain"].removesuffix(f"-{run.region}.cr.volces.com")
+    volcengine._call("cr", "DeleteRegistry", {"Name": name, "DeleteImmediately": True})
+    named = {"Filter": {"Names": [name]}}
+    _until(lambda: not volcengine._call("cr", "ListRegistries", named)["Items"], "it is deleted")
+
+
+def _until(done: Callable[[], object], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+def test_the_nodes_of_a_stage_stay_ready(run: Run) -> None:
+    """A node whose Lease nobody renews is no longer ready after 40 s."""
+    nodes = client.CoordinationV1Api(api_client(run))
+    found: Any = nodes.list_namespaced_lease("kube-node-lease")
+    held = {each.metadata.name: each.spec.renew_time for each in found.items}
+    assert len([name for name in held if name.startswith("kwok-")]) == KWOK_NODES
+
+    def renewed() -> bool:
+        again: Any = nodes.list_namespaced_lease("kube-node-lease")
+        return all(each.spec.renew_time > held[each.metadata.name] for each in again.items)
+
+    _until(renewed, "every node renews its Lease")
 
 
 def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:

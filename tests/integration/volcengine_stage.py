@@ -29,7 +29,12 @@ from rehearsal.volcengine.run import Ready, emulator
 ACCESS_KEY = "AKrehearsal"
 SECRET_KEY = "not-a-real-secret-key"
 NO_DELAYS = Delays(
-    registry_creating=0, registry_deleting=0, user_setting=0, vpc_enabling=0, vpc_disabling=0
+    registry_creating=0,
+    registry_deleting=0,
+    user_setting=0,
+    vpc_enabling=0,
+    vpc_disabling=0,
+    addon_changing=0,
 )
 VERSIONS = {"cr": "2022-05-12", "vke": "2022-05-12", "vpc": "2020-04-01"}
 MICRO_PROXY: dict[str, Any] = {
@@ -93,10 +98,12 @@ class RunningEmulator:
         api = volcenginesdkcore.UniversalApi(self.client(region=region))
         return api.do_call(info, body)
 
-    def refusal(self, action: str, *, region: str = "cn-beijing", **body: Any) -> Refused:
+    def refusal(
+        self, action: str, *, service: str = "cr", region: str = "cn-beijing", **body: Any
+    ) -> Refused:
         """Call an action that must fail."""
         with pytest.raises(ApiException) as raised:
-            self.call(action, region=region, **body)
+            self.call(action, service=service, region=region, **body)
         return refused(raised.value)
 
     def administer(self, method: str, path: str, body: object = None) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from components.redirect_policy import FOLDER, RedirectValues, render
+from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal.parts import module_files
 from rehearsal.progress import Progress
 
@@ -72,10 +73,25 @@ def strict(schema: Any) -> Any:
     return made
 
 
-@pytest.mark.parametrize("file", ["cluster-policy.yaml", "cluster-policy-lookup.yaml"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "image-redirect/cluster-policy.yaml",
+        "image-redirect/cluster-policy-lookup.yaml",
+        "vci-mirror/cluster-policy.yaml",
+    ],
+)
 def test_the_cluster_policies_are_valid_as_they_stand(kyverno: tuple[str, Path], file: str) -> None:
     _, source = kyverno
-    assert problems(source, yaml.safe_load((FOLDER / file).read_text(encoding="utf-8"))) == []
+    policy = yaml.safe_load((FOLDER.parent / file).read_text(encoding="utf-8"))
+    assert problems(source, policy) == []
+
+
+def test_the_vci_mirror_is_valid_with_its_values(kyverno: tuple[str, Path]) -> None:
+    version, source = kyverno
+    minor = version.rpartition(".")[0]
+    args = VciMirrorArgs(domain="a.example", namespaces=["library"], kyverno_version=minor)
+    assert problems(source, annotating_policy(args)) == []
 
 
 def test_what_is_rendered_is_valid(kyverno: tuple[str, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,17 @@ from components.redirect_policy import FOLDER
 from rehearsal import parts
 from rehearsal.progress import Progress
 
-CASES = sorted((FOLDER / "tests").glob("*/kyverno-test.yaml"))
+POLICIES = FOLDER.parent
+CASES = sorted(POLICIES.glob("*/tests/*/kyverno-test.yaml"))
+EXPECTED = {
+    "image-redirect": ("/library/nginx:1.27", "/library/nginx:1.28"),
+    "vci-mirror": ("dockerhub-proxy.example.com", "other.example.com"),
+}
+"""Of each policy, a text its expected Pods hold and another that is wrong there."""
+
+
+def name_of(case: Path) -> str:
+    return f"{case.parents[2].name}/{case.parent.name}"
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +32,15 @@ def kyverno() -> Path:
     return parts.obtain(("kyverno",), Progress())["kubectl-kyverno"]
 
 
-def test_both_kyverno_engines_have_cases() -> None:
-    assert [case.parent.name for case in CASES] == ["cluster-policy", "mutating-policy"]
+def test_both_kyverno_engines_and_the_vci_mirror_have_cases() -> None:
+    assert [name_of(case) for case in CASES] == [
+        "image-redirect/cluster-policy",
+        "image-redirect/mutating-policy",
+        "vci-mirror/cluster-policy",
+    ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.parent.name)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_the_policy_passes_its_cases(kyverno: Path, case: Path) -> None:
     done = subprocess.run(
         [kyverno, "test", case.parent, "--remove-color"],
@@ -40,18 +55,15 @@ def test_the_policy_passes_its_cases(kyverno: Path, case: Path) -> None:
     assert re.search(rf"\b{wanted} tests passed and 0 tests failed", said), said
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.parent.name)
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_a_wrong_expectation_fails(kyverno: Path, case: Path, tmp_path: Path) -> None:
-    document = yaml.safe_load(case.read_text())
-    folder = tmp_path / "tests" / case.parent.name
-    folder.mkdir(parents=True)
-    for each in (*FOLDER.glob("*.yaml"),):
-        (tmp_path / each.name).write_bytes(each.read_bytes())
-    (folder.parent / "pods.yaml").write_bytes((FOLDER / "tests" / "pods.yaml").read_bytes())
-    redirected = (FOLDER / "tests" / "pods-redirected.yaml").read_text()
-    (folder.parent / "pods-redirected.yaml").write_text(
-        redirected.replace("/library/nginx:1.27", "/library/nginx:1.28")
-    )
-    (folder / "kyverno-test.yaml").write_text(yaml.safe_dump(document))
+    policy = case.parents[2]
+    copied = tmp_path / policy.name
+    shutil.copytree(policy, copied)
+    (expected,) = (copied / "tests").glob("pods-*.yaml")
+    right, wrong = EXPECTED[policy.name]
+    assert right in expected.read_text()
+    expected.write_text(expected.read_text().replace(right, wrong))
+    folder = copied / "tests" / case.parent.name
     done = subprocess.run([kyverno, "test", folder], capture_output=True, check=False, timeout=120)
     assert done.returncode != 0

@@ -105,7 +105,10 @@ def test_the_condition_of_a_policy_and_of_its_mutation_are_the_same() -> None:
             (FOLDER / file).read_text(encoding="utf-8"),
             re.DOTALL,
         ):
-            found += [" ".join(text.split()).replace("variables.served", "served")]
+            # The condition leaves volumes out of its list on an update, the mutation says so here.
+            volumes = "!c.path.startsWith('/spec/volumes/') && "
+            words = " ".join(text.split()).replace(volumes, "")
+            found += [words.replace("variables.served", "served")]
     assert len(found) == 4
     assert len(set(found)) == 1
 

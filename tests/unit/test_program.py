@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pulumi
@@ -179,7 +180,11 @@ def test_the_newest_kubeconfig_of_the_wanted_endpoint_is_used_and_is_secret() ->
 SECRETS = ("hub-password", "Login-password-1", "kubeconfig-secret")
 
 
-@pytest.mark.parametrize("document", [MICRO, ENTERPRISE], ids=["micro", "enterprise"])
+@pytest.mark.parametrize(
+    "document",
+    [MICRO, ENTERPRISE, changed(ENTERPRISE, "login.pods", "addon")],
+    ids=["micro", "enterprise", "addon"],
+)
 def test_no_secret_leaves_the_program_in_plain(document: dict[str, Any]) -> None:
     recording = record(config(document))
     for each in recording.resources:
@@ -330,6 +335,202 @@ def test_where_every_namespace_is_public_there_is_no_login(micro: Recording) -> 
     assert [each for each in micro.resources if "credentials" in each.name] == []
 
 
+ADDON = "volcengine:vke/addon:Addon"
+WITH_ADDON = changed(ENTERPRISE, "login.pods", "addon")
+
+
+@pytest.fixture(scope="module")
+def addon() -> Recording:
+    return record(config(WITH_ADDON))
+
+
+def test_there_is_no_addon_unless_it_is_asked_for(micro: Recording, enterprise: Recording) -> None:
+    assert [*micro.of_type(ADDON), *enterprise.of_type(ADDON)] == []
+
+
+def test_the_addon_stands_in_each_cluster_in_place_of_the_copied_login(addon: Recording) -> None:
+    assert {each.name: each.inputs for each in addon.of_type(ADDON)} == {
+        f"{cluster}-credential-addon-addon": {
+            "clusterId": f"cc{cluster}01",
+            "name": "cr-credential-controller",
+            "deployMode": "Unmanaged",
+            "deployNodeType": "Node",
+            "config": json.dumps(
+                {
+                    "CrConfigmapData": {
+                        "Namespace": "*",
+                        "ServiceAccount": "*",
+                        "Registries": [
+                            {
+                                "Instance": "hub-prod",
+                                "Region": "cn-beijing",
+                                "Domains": ["hub-prod-cn-test.cr.volces.com"],
+                            }
+                        ],
+                    }
+                }
+            ),
+        }
+        for cluster in ("apps", "data")
+    }
+    assert [each for each in addon.resources if "pull-credentials" in each.name] == []
+
+
+def test_redirected_pods_get_no_pull_secret_of_this_stack_beside_the_addon(
+    addon: Recording,
+) -> None:
+    for policy in addon.of_type(POLICY):
+        (once,) = policy.inputs["spec"]["rules"][0]["mutate"]["foreach"]
+        (parameters,) = (each for each in once["context"] if each["name"] == "parameters")
+        assert parameters["variable"]["value"]["pullSecret"] == ""
+        assert parameters["variable"]["value"]["private"] == " bitnami "
+    assert len(addon.of_type(POLICY)) == 2
+
+
+def test_the_addon_comes_before_the_policy_and_so_goes_after_it(addon: Recording) -> None:
+    installed = next(each for each in addon.of_type(ADDON) if each.name.startswith("apps"))
+    redirect = next(each for each in addon.resources if each.name == "apps-redirect")
+    component = next(each for each in addon.resources if each.name == installed.parent)
+    assert installed.name in redirect.depends_on
+    assert "apps-pull-check-job" in component.depends_on
+    assert addon.registered_outputs["apps-credential-addon"] == {"addon_name"}
+
+
+def test_an_addon_made_anew_is_deleted_first_because_its_name_is_taken(addon: Recording) -> None:
+    for each in addon.of_type(ADDON):
+        assert each.delete_before_replace
+        assert not each.protect
+        assert each.ignore_changes == ()
+
+
+def test_the_pull_check_and_the_nodes_keep_the_registry_login_beside_the_addon() -> None:
+    document = changed(WITH_ADDON, "clusters.0.ways", ["admission", "nodes"])
+    document = changed(document, "pullCheck", {"image": "bitnami/redis:7.2"})
+    names = {each.name for each in record(config(document)).of_type("kubernetes:core/v1:Secret")}
+    assert names >= {"apps-pull-check-login", "data-pull-check-login"}
+    assert any(name.startswith("apps-node-mirror") for name in names)
+
+
+def test_the_addon_can_be_limited_and_pinned() -> None:
+    document = changed(
+        WITH_ADDON,
+        "login.addon",
+        {"version": "v1.3.5", "namespaces": "apps", "serviceAccounts": "default"},
+    )
+    for each in record(config(document)).of_type(ADDON):
+        data = json.loads(each.inputs["config"])["CrConfigmapData"]
+        assert (data["Namespace"], data["ServiceAccount"]) == ("apps", "default")
+        assert each.inputs["version"] == "v1.3.5"
+
+
+def test_the_addon_serves_a_cluster_that_redirects_nothing() -> None:
+    document = changed(WITH_ADDON, "redirect.enabled", False)
+    assert len(record(config(document)).of_type(ADDON)) == 2
+
+
+def test_the_addon_is_not_installed_where_every_namespace_is_public() -> None:
+    assert record(config(changed(MICRO, "login.pods", "addon"))).of_type(ADDON) == []
+
+
+def test_the_addon_lets_the_native_engine_serve_private_namespaces() -> None:
+    document = changed(WITH_ADDON, "redirect.engine", "MutatingAdmissionPolicy")
+    for index in (0, 1):
+        document = changed(document, f"clusters.{index}.kubernetesVersion", "1.36")
+    recording = record(config(document))
+    assert len(recording.of_type(NATIVE)) == len(recording.of_type(ADDON)) == 2
+    assert recording.of_type(RELEASE) == []
+    for policy in recording.of_type(NATIVE):
+        variables = {each["name"]: each for each in policy.inputs["spec"]["variables"]}
+        assert variables["pullSecret"]["expression"] == "''"
+
+
+VCI_KEY = "+(vci.volcengine.com/registry-mirror-config)"
+WITH_VCI = changed(MICRO, "clusters.0.ways", ["vci"])
+
+
+@pytest.fixture(scope="module")
+def vci() -> Recording:
+    return record(config(WITH_VCI))
+
+
+def test_the_way_vci_is_one_policy_after_kyverno(vci: Recording) -> None:
+    policy = vci.one(POLICY)
+    assert (policy.name, policy.parent) == ("dev-vci-mirror-policy", "dev-vci-mirror")
+    assert policy.inputs["metadata"]["name"] == "dockerhub-vci-mirror"
+    assert policy.inputs["metadata"]["annotations"]["pulumi.com/waitFor"] == "condition=Ready"
+    assert policy.provider.endswith("::dev-provider-id")
+    assert policy.delete_before_replace
+    component = next(each for each in vci.resources if each.name == "dev-vci-mirror")
+    assert {"dev-kyverno-release", "dev-pull-check-job"} <= set(component.depends_on)
+    assert vci.outputs["vciMirrors"] == {"dev": "dockerhub-vci-mirror"}
+    assert vci.outputs["policies"] == {}
+    assert vci.registered_outputs["dev-vci-mirror"] == {"policy_name"}
+
+
+def test_pods_are_annotated_with_the_proxy_and_nothing_secret(vci: Recording) -> None:
+    policy = vci.one(POLICY)
+    assert policy.raw == policy.inputs
+    (rule,) = policy.inputs["spec"]["rules"]
+    assert rule["context"][0]["variable"]["value"] == {
+        "domain": "hub-dev-cn-test.cr.volces.com",
+        "served": " library ",
+    }
+    annotations = rule["mutate"]["patchStrategicMerge"]["metadata"]["annotations"]
+    assert annotations == {VCI_KEY: '{"mirrors":{"docker.io":["{{ parameters.domain }}"]}}'}
+
+
+def test_no_pod_waits_for_its_annotation(vci: Recording) -> None:
+    spec = vci.one(POLICY).inputs["spec"]
+    assert spec["failurePolicy"] == "Ignore"
+    assert spec["webhookConfiguration"]["timeoutSeconds"] == 2
+    (condition,) = spec["webhookConfiguration"]["matchConditions"]
+    assert "' library '.contains" in condition["expression"]
+    assert "webhookTimeoutSeconds" not in spec
+
+
+def test_every_namespace_served_is_in_the_match_condition() -> None:
+    document = changed(ENTERPRISE, "clusters.0.ways", ["vci"])
+    document = changed(document, "registry.namespaces.1", {"name": "bitnami", "access": "Public"})
+    document = changed(document, "redirect.exclude", {"namespaces": ["legacy"]})
+    recording = record(config(document))
+    (policy,) = (each for each in recording.of_type(POLICY) if "vci" in each.name)
+    (condition,) = policy.inputs["spec"]["webhookConfiguration"]["matchConditions"]
+    assert "' bitnami library '.contains" in condition["expression"]
+    excluded = policy.inputs["spec"]["rules"][0]["exclude"]["any"][0]["resources"]["namespaces"]
+    assert excluded == ["kube-system", "kyverno", "legacy"]
+
+
+@pytest.mark.parametrize(
+    ("chart", "kubernetes"),
+    [
+        pytest.param("3.1.4", "1.32", id="kyverno-without-match-conditions"),
+        pytest.param("3.9.1", "1.27", id="kubernetes-without-match-conditions"),
+    ],
+)
+def test_older_versions_are_given_no_match_condition(chart: str, kubernetes: str) -> None:
+    document = changed(
+        changed(WITH_VCI, "kyverno.version", chart), "clusters.0.kubernetesVersion", kubernetes
+    )
+    spec = record(config(document)).one(POLICY).inputs["spec"]
+    assert "webhookConfiguration" not in spec
+    assert spec["webhookTimeoutSeconds"] == 2
+
+
+def test_vci_beside_admission_shares_its_kyverno() -> None:
+    recording = record(config(changed(MICRO, "clusters.0.ways", ["admission", "vci"])))
+    assert len(recording.of_type(RELEASE)) == 1
+    assert {each.inputs["metadata"]["name"] for each in recording.of_type(POLICY)} == {
+        "dockerhub-image-redirect",
+        "dockerhub-vci-mirror",
+    }
+
+
+def test_without_the_way_vci_no_pod_is_annotated(micro: Recording, enterprise: Recording) -> None:
+    for recording in (micro, enterprise):
+        assert [each for each in recording.resources if "vci" in each.name] == []
+        assert "vciMirrors" not in recording.outputs
+
+
 def test_a_namespace_can_be_made_while_kyverno_is_down(enterprise: Recording) -> None:
     for each in enterprise.of_type(POLICY):
         assert each.inputs["spec"]["failurePolicy"] == "Ignore"
@@ -392,7 +593,11 @@ def test_bad_config_registers_nothing() -> None:
     assert cloud.seen == set()
 
 
-@pytest.mark.parametrize("document", [MICRO, ENTERPRISE], ids=["micro", "enterprise"])
+@pytest.mark.parametrize(
+    "document",
+    [MICRO, ENTERPRISE, WITH_ADDON, WITH_VCI],
+    ids=["micro", "enterprise", "addon", "vci"],
+)
 def test_a_first_preview_shows_every_resource_with_all_that_is_unknown_unknown(
     document: dict[str, Any],
 ) -> None:

@@ -229,7 +229,7 @@ BAD = [
         ["pods"],
         "clusters[0].ways[0]",
         "'pods'",
-        "'admission' or 'nodes'",
+        "'admission', 'nodes' or 'vci'",
         id="unknown-way",
     ),
     pytest.param(
@@ -318,6 +318,87 @@ BAD = [
         id="native-engine-with-private-namespaces",
     ),
     pytest.param(
+        ENTERPRISE,
+        "login.pods",
+        "service-accounts",
+        "login.pods",
+        "'service-accounts'",
+        "'secret' or 'addon'",
+        id="unknown-login-of-pods",
+    ),
+    pytest.param(
+        changed(ENTERPRISE, "login.pods", "addon"),
+        "clusters.1",
+        {"name": "data", "kubeconfig": "k", "vpcId": "vpc-1", "subnetId": "subnet-1"},
+        "clusters[1].clusterId",
+        "a kubeconfig alone, with login.pods 'addon'",
+        "VKE clusters by id",
+        id="addon-in-a-cluster-that-is-not-vke's",
+    ),
+    pytest.param(
+        changed(ENTERPRISE, "login.pods", "addon"),
+        "login.addon",
+        {"version": "latest"},
+        "login.addon.version",
+        "'latest'",
+        "one exact version of the add-on",
+        id="unpinned-addon",
+    ),
+    pytest.param(
+        changed(ENTERPRISE, "login.pods", "addon"),
+        "login.addon",
+        {"namespaces": ""},
+        "login.addon.namespaces",
+        "''",
+        "at least 1 character",
+        id="addon-for-no-namespace",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "login.addon",
+        {"namespaces": "apps"},
+        "login.addon",
+        "settings of the add-on, with login.pods 'secret'",
+        "only with login.pods: addon",
+        id="addon-settings-without-the-addon",
+    ),
+    pytest.param(
+        changed(ENTERPRISE, "login", {"pods": "addon", "password": "Login-password-1"}),
+        "login.password",
+        ...,
+        "login.password",
+        "nothing, with private namespaces: bitnami",
+        "a password",
+        id="addon-without-the-login-that-nodes-and-the-pull-check-use",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "clusters.1.ways",
+        ["nodes", "vci"],
+        "clusters[1].ways",
+        "'vci', with private namespaces: bitnami",
+        "everyone who may see the Pod reads the password",
+        id="vci-with-private-namespaces",
+    ),
+    pytest.param(
+        changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy"),
+        "clusters.0.ways",
+        ["vci"],
+        "redirect.engine",
+        "'MutatingAdmissionPolicy', with the way 'vci' in cluster 'dev'",
+        "an engine of Kyverno's",
+        id="vci-with-the-native-engine",
+    ),
+    pytest.param(
+        changed(changed(MICRO, "redirect.engine", "MutatingPolicy"), "kyverno.version", "3.10.0"),
+        "clusters.0.ways",
+        ["vci"],
+        "kyverno.version",
+        "'3.10.0', with the way 'vci'",
+        "Kyverno 1.20 is newer than any this ClusterPolicy was tried with",
+        id="vci-with-a-kyverno-without-cluster-policy",
+    ),
+    pytest.param(
         MICRO, "kyverno.replicas", 2, "kyverno.replicas", "2", "1, or 3 and more", id="two-replicas"
     ),
     pytest.param(
@@ -386,6 +467,8 @@ def test_what_cannot_stand_is_named_with_what_was_found_and_what_is_allowed(
         ("clusters.0.clusterID", "did you mean 'clusterId'?"),
         ("registry.namespaces.0.acces", "did you mean 'access'?"),
         ("redirect.exclude.podLabel", "did you mean 'podLabels'?"),
+        ("login.pod", "did you mean 'pods'?"),
+        ("login.addon.namespace", "did you mean 'namespaces'?"),
         ("registries", "did you mean 'registry'?"),
         ("kyverno.zzz", "remove it"),
     ],
@@ -394,6 +477,20 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(path: str, near: 
     (problem,) = problems(changed(MICRO, path, "x"))
     assert problem.found == "an unknown key"
     assert problem.do == near
+
+
+def test_the_native_engine_stands_with_private_namespaces_where_the_addon_brings_logins() -> None:
+    document = changed(ENTERPRISE, "redirect.engine", "MutatingAdmissionPolicy")
+    for index in (0, 1):
+        document = changed(document, f"clusters.{index}.kubernetesVersion", "1.36")
+    assert {each.setting for each in problems(document)} == {"redirect.engine"}
+    assert settings(changed(document, "login.pods", "addon")).registry.private_namespaces
+
+
+def test_an_addon_nobody_needs_is_warned_of() -> None:
+    (note,) = warnings(settings(changed(MICRO, "login.pods", "addon")))
+    assert "login.pods is addon, but every namespace is public" in note
+    assert warnings(settings(changed(ENTERPRISE, "login.pods", "addon"))) == []
 
 
 def test_all_problems_are_reported_at_once() -> None:

@@ -1,0 +1,93 @@
+"""VciMirror: the proxy as the Docker Hub mirror of Pods on VCI, which have no node to configure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import yaml
+
+from components import PACKAGE
+from components.redirect_policy import EXCLUDED_NAMESPACES, match_conditions_known
+
+_FOLDER = Path(__file__).resolve().parent.parent / "policies" / "vci-mirror"
+_SERVED = "' library '"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VciMirrorArgs:
+    """The mirror, and the Pods that are told of it."""
+
+    domain: pulumi.Input[str]
+    """The proxy's domain."""
+    namespaces: Sequence[str]
+    """Docker Hub namespaces the proxy serves; all public, for no login is written into a Pod."""
+    excluded_namespaces: Sequence[str] = ()
+    """Kubernetes namespaces to leave alone, beside kube-system."""
+    timeout_seconds: int = 2
+    """How long a Pod waits for a Kyverno that does not answer; seconds, 1 to 30."""
+    kyverno_version: str = "1.19"
+    """Kyverno's version, `1.N`."""
+    kubernetes_version: str | None = None
+    """The cluster's version, `1.N`; None is taken as recent enough for match conditions."""
+
+
+class VciMirror(pulumi.ComponentResource):
+    """A policy of Kyverno's that gives Pods the annotation VCI reads (docs 6460/1382631).
+
+    Every new Pod with a Docker Hub image of a namespace served gets it, for where a Pod runs is
+    decided after admission; nothing but VCI reads it. An annotation the Pod brings itself stays.
+    A Pod never waits for it to be there: the policy's failure is ignored.
+    """
+
+    policy_name: pulumi.Output[str]
+    """The policy's name, known once it is in force."""
+
+    def __init__(
+        self, name: str, args: VciMirrorArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__(f"{PACKAGE}:index:VciMirror", name, None, opts)
+        manifest = annotating_policy(args)
+        policy_name = str(manifest["metadata"]["name"])
+        policy = kubernetes.apiextensions.CustomResource(
+            f"{name}-policy",
+            api_version=manifest["apiVersion"],
+            kind=manifest["kind"],
+            metadata=manifest["metadata"],
+            spec=manifest["spec"],
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+        self.policy_name = policy.urn.apply(lambda _: policy_name)
+        self.register_outputs({"policy_name": self.policy_name})
+
+
+def annotating_policy(args: VciMirrorArgs) -> dict[str, Any]:
+    """The policy of `policies/vci-mirror/` with these values put in."""
+    served = " ".join(["", *sorted(args.namespaces), ""])
+    manifest: dict[str, Any] = _load("cluster-policy.yaml")
+    manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
+    spec = manifest["spec"]
+    spec["webhookTimeoutSeconds"] = args.timeout_seconds
+    (rule,) = spec["rules"]
+    rule["exclude"]["any"][0]["resources"]["namespaces"] = list(
+        dict.fromkeys([*EXCLUDED_NAMESPACES, *args.excluded_namespaces])
+    )
+    rule["context"][0]["variable"]["value"] = {"domain": args.domain, "served": served}
+    if match_conditions_known(args.kubernetes_version, args.kyverno_version):
+        webhook = _load("patches/cluster-policy-match-conditions.yaml")["spec"][
+            "webhookConfiguration"
+        ]
+        (condition,) = webhook["matchConditions"]
+        condition["expression"] = condition["expression"].replace(_SERVED, f"'{served}'")
+        spec["webhookConfiguration"] = webhook
+        if int(args.kyverno_version.partition(".")[2]) >= 13:  # both timeouts are refused
+            webhook["timeoutSeconds"] = spec.pop("webhookTimeoutSeconds")
+    return manifest
+
+
+def _load(file: str) -> Any:
+    return yaml.safe_load((_FOLDER / file).read_text(encoding="utf-8"))

@@ -1,0 +1,170 @@
+"""Which Pods are told of the mirror VCI reads, on a real API server and a real Kyverno."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.vci_mirror import VciMirrorArgs, annotating_policy
+from tests.conformance.harness import (
+    DOMAIN,
+    KUBERNETES_VERSION,
+    KYVERNO_VERSION,
+    WEBHOOK_TIMEOUT_SECONDS,
+    Cluster,
+    KyvernoProcess,
+    until,
+)
+
+KEY = "vci.volcengine.com/registry-mirror-config"
+MIRROR = {"mirrors": {"docker.io": [DOMAIN]}}
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def pod(*images: str, metadata: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    containers = [{"name": f"c{at}", "image": image} for at, image in enumerate(images)]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "vci-", **(metadata or {})},
+        "spec": {"containers": containers, **spec},
+    }
+
+
+def annotation(found: dict[str, Any]) -> Any:
+    text = found["metadata"].get("annotations", {}).get(KEY)
+    return None if text is None else json.loads(text)
+
+
+@pytest.fixture(scope="module")
+def mirrored(cluster: Cluster, kyverno: KyvernoProcess) -> Iterator[Cluster]:
+    """A cluster with the policy in force for the namespaces library and grafana."""
+    del kyverno
+    policy = annotating_policy(
+        VciMirrorArgs(
+            domain=DOMAIN,
+            namespaces=["library", "grafana"],
+            excluded_namespaces=["left-alone"],
+            timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
+            kyverno_version=KYVERNO_VERSION,
+            kubernetes_version=KUBERNETES_VERSION,
+        )
+    )
+    name = policy["metadata"]["name"]
+    cluster.kubectl("create", "namespace", "left-alone", check=False)
+    cluster.kubectl("apply", "--server-side", "-f", "-", document=policy)
+    try:
+        cluster.kubectl("wait", "clusterpolicy", name, "--for=condition=Ready", "--timeout=60s")
+        until(lambda: annotation(cluster.create(pod("nginx"))) is not None, "Pods are annotated")
+        yield cluster
+    finally:
+        cluster.kubectl("delete", "clusterpolicy", name, "--ignore-not-found")
+        until(lambda: annotation(cluster.create(pod("nginx"))) is None, "the policy is gone")
+
+
+TOLD = [
+    pytest.param(pod("nginx"), id="familiar"),
+    pytest.param(pod("library/nginx:1.27"), id="library"),
+    pytest.param(pod("grafana/grafana"), id="another-namespace-served"),
+    pytest.param(pod("docker.io/nginx"), id="docker-io"),
+    pytest.param(pod("index.docker.io/library/nginx"), id="index"),
+    pytest.param(pod("registry-1.docker.io/library/nginx"), id="server"),
+    pytest.param(pod(f"nginx:1.27@{DIGEST}"), id="digest"),
+    pytest.param(pod("quay.io/a/b", "nginx"), id="second-container"),
+    pytest.param(
+        pod("quay.io/a/b", initContainers=[{"name": "i", "image": "busybox"}]), id="init-container"
+    ),
+    pytest.param(
+        pod("nginx", metadata={"annotations": {"vke.volcengine.com/burst-to-vci": "enforce"}}),
+        id="sent-to-vci-for-certain",
+    ),
+]
+
+
+@pytest.mark.parametrize("written", TOLD)
+def test_a_pod_of_an_image_served_is_told_of_the_mirror(
+    mirrored: Cluster, written: dict[str, Any]
+) -> None:
+    admitted = mirrored.create(written)
+    assert annotation(admitted) == MIRROR
+    images = [each["image"] for each in admitted["spec"]["containers"]]
+    assert images == [each["image"] for each in written["spec"]["containers"]]
+
+
+LEFT = [
+    pytest.param(pod("quay.io/library/nginx"), id="other-registry"),
+    pytest.param(pod("bitnami/redis"), id="namespace-not-served"),
+    pytest.param(pod("docker.io.evil.example/library/nginx"), id="look-alike"),
+    pytest.param(pod("localhost:5000/library/nginx"), id="port"),
+    pytest.param(pod("Library/nginx"), id="invalid"),
+    pytest.param(pod("nginx", metadata={"labels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}), id="opted-out"),
+]
+
+
+@pytest.mark.parametrize("written", LEFT)
+def test_any_other_pod_is_left_as_it_is(mirrored: Cluster, written: dict[str, Any]) -> None:
+    assert annotation(mirrored.create(written)) is None
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "left-alone"])
+def test_an_excluded_namespace_is_left_alone(mirrored: Cluster, namespace: str) -> None:
+    assert annotation(mirrored.create(pod("nginx"), namespace)) is None
+
+
+def test_the_annotation_a_pod_brings_stays(mirrored: Cluster) -> None:
+    own = {"mirrors": {"docker.io": ["mine.example.com"]}}
+    written = pod("nginx", metadata={"annotations": {KEY: json.dumps(own)}})
+    assert annotation(mirrored.create(written)) == own
+
+
+def test_a_pod_of_a_deployment_is_told_and_its_deployment_is_not_changed(
+    mirrored: Cluster,
+) -> None:
+    labels = {"app": "vci"}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "vci"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "c", "image": "nginx"}]},
+            },
+        },
+    }
+    mirrored.kubectl("apply", "-f", "-", document=deployment)
+    try:
+        until(lambda: bool(mirrored.pods("app=vci")), "the Deployment's Pod is there")
+        assert [annotation(each) for each in mirrored.pods("app=vci")] == [MIRROR]
+        stored = json.loads(mirrored.kubectl("get", "deployment", "vci", "-o", "json").stdout)
+        assert "annotations" not in stored["spec"]["template"]["metadata"]
+    finally:
+        mirrored.kubectl("delete", "deployment", "vci", "--wait=false")
+
+
+def test_images_are_still_redirected_beside_it(mirrored: Cluster) -> None:
+    with mirrored.policy("ClusterPolicy"):
+        admitted = mirrored.create(pod("nginx"))
+        assert admitted["spec"]["containers"][0]["image"] == f"{DOMAIN}/library/nginx"
+
+
+def test_no_pod_needs_kyverno_to_be_admitted(mirrored: Cluster, kyverno: KyvernoProcess) -> None:
+    """With Kyverno frozen a Pod waits for the webhook's timeout; one with nothing to say does not
+    wait, because the API server does not call Kyverno for it.
+    """
+    with kyverno.frozen():
+        began = time.monotonic()
+        assert annotation(mirrored.create(pod("quay.io/a/b"))) is None
+        untold = time.monotonic() - began
+        began = time.monotonic()
+        assert annotation(mirrored.create(pod("nginx"))) is None
+        told = time.monotonic() - began
+    assert untold < WEBHOOK_TIMEOUT_SECONDS / 2
+    assert WEBHOOK_TIMEOUT_SECONDS - 0.5 < told < WEBHOOK_TIMEOUT_SECONDS * 2
+    until(lambda: annotation(mirrored.create(pod("nginx"))) == MIRROR, "Kyverno answers again")
