@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 from settings import PROJECT
-from tests.integration.conftest import rehearsal
+from tests.integration.conftest import rehearsal, run_of
 
 
 def with_addon(config: StackConfig) -> StackConfig:
@@ -46,9 +45,7 @@ def with_addon(config: StackConfig) -> StackConfig:
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """A stage of its own: the other tests' stack stands on the shared one."""
-    exports = rehearsal("up").splitlines()
-    (line,) = (each for each in exports if each.startswith("export REHEARSAL_RUN="))
-    started = Run.load(Path(line.partition("=")[2].strip("'")))
+    started = run_of(rehearsal("up", "--no-node"))
     yield started
     rehearsal("down", folder=started.folder)
 
