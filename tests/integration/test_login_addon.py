@@ -27,6 +27,7 @@ from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 from settings import PROJECT
 from tests.integration.conftest import rehearsal, run_of
+from tests.integration.volcengine_stage import wait_until
 
 
 def with_addon(config: StackConfig) -> StackConfig:
@@ -59,7 +60,9 @@ def stack(run: Run) -> Run:
         VolcengineApplier(run.environment()),
         Progress(),
     )
-    assert embedded.run(CHECKOUT, STACK, with_addon(stack_config(run)), applier)["domain"]
+    domain = embedded.run(CHECKOUT, STACK, with_addon(stack_config(run)), applier)["domain"]
+    # The API server learns of a native policy up to two seconds after it is made.
+    wait_until(lambda: image_of(admitted(run, "nginx")) == f"{domain}/library/nginx", 30)
     return run
 
 
@@ -70,6 +73,11 @@ def admitted(run: Run, image: str) -> Any:
     }
     api = client.CoreV1Api(api_client(run))
     return api.create_namespaced_pod("default", pod, dry_run="All")
+
+
+def image_of(pod: Any) -> str:
+    (container,) = pod.spec.containers
+    return str(container.image)
 
 
 def test_vke_is_asked_for_the_addon_with_the_stacks_own_registry(stack: Run) -> None:
@@ -88,9 +96,8 @@ def test_an_image_of_a_private_namespace_is_redirected_and_names_no_pull_secret(
     stack: Run,
 ) -> None:
     pod = admitted(stack, "bitnami/redis:7.2")
-    (container,) = pod.spec.containers
     domain = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
-    assert container.image == f"{domain}/bitnami/redis:7.2"
+    assert image_of(pod) == f"{domain}/bitnami/redis:7.2"
     assert not pod.spec.image_pull_secrets
 
 
