@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,8 @@ from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 from settings import PROJECT
-from tests.integration.conftest import rehearsal
+from tests.integration.conftest import rehearsal, run_of
+from tests.integration.volcengine_stage import wait_until
 
 
 def with_addon(config: StackConfig) -> StackConfig:
@@ -46,9 +46,7 @@ def with_addon(config: StackConfig) -> StackConfig:
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """A stage of its own: the other tests' stack stands on the shared one."""
-    exports = rehearsal("up").splitlines()
-    (line,) = (each for each in exports if each.startswith("export REHEARSAL_RUN="))
-    started = Run.load(Path(line.partition("=")[2].strip("'")))
+    started = run_of(rehearsal("up", "--no-node"))
     yield started
     rehearsal("down", folder=started.folder)
 
@@ -62,7 +60,9 @@ def stack(run: Run) -> Run:
         VolcengineApplier(run.environment()),
         Progress(),
     )
-    assert embedded.run(CHECKOUT, STACK, with_addon(stack_config(run)), applier)["domain"]
+    domain = embedded.run(CHECKOUT, STACK, with_addon(stack_config(run)), applier)["domain"]
+    # The API server learns of a native policy up to two seconds after it is made.
+    wait_until(lambda: image_of(admitted(run, "nginx")) == f"{domain}/library/nginx", 30)
     return run
 
 
@@ -73,6 +73,11 @@ def admitted(run: Run, image: str) -> Any:
     }
     api = client.CoreV1Api(api_client(run))
     return api.create_namespaced_pod("default", pod, dry_run="All")
+
+
+def image_of(pod: Any) -> str:
+    (container,) = pod.spec.containers
+    return str(container.image)
 
 
 def test_vke_is_asked_for_the_addon_with_the_stacks_own_registry(stack: Run) -> None:
@@ -91,9 +96,8 @@ def test_an_image_of_a_private_namespace_is_redirected_and_names_no_pull_secret(
     stack: Run,
 ) -> None:
     pod = admitted(stack, "bitnami/redis:7.2")
-    (container,) = pod.spec.containers
     domain = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
-    assert container.image == f"{domain}/bitnami/redis:7.2"
+    assert image_of(pod) == f"{domain}/bitnami/redis:7.2"
     assert not pod.spec.image_pull_secrets
 
 
