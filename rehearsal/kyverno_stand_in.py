@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import signal
 import subprocess
-import threading
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -252,16 +253,16 @@ def main(
     admission: Path, background: Path, folder: Path, logs: Path, admin_kubeconfig: Path
 ) -> None:
     """Run until asked to stop; `admission` and `background` are the controllers' binaries."""
-    stopped = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stopped.set())
+        signal.signal(each, lambda *_: sys.exit())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Processes(logs) as processes:
         stand_ins = [
             StandIn(processes, binary, folder, admin_kubeconfig, controller)
             for controller, binary in ((ADMISSION, admission), (BACKGROUND, background))
         ]
-        while not stopped.wait(_INTERVAL_SECONDS):
+        while True:
+            time.sleep(_INTERVAL_SECONDS)
             for stand_in in stand_ins:
                 try:
                     stand_in.step()

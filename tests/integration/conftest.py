@@ -15,6 +15,7 @@ import pytest
 from rehearsal.engine.deploy import outputs_of
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.stage import Run
+from tests.integration.volcengine_stage import wait_until
 
 
 def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
@@ -42,8 +43,11 @@ def run_of(exports: str) -> Run:
     return Run.load(Path(line.partition("=")[2].strip("'")))
 
 
-def interrupted_at(step: str, *words: str) -> Path:
-    """Start a whole rehearsal, press Ctrl-C at one of its steps; the folder it leaves."""
+def interrupted_at(step: str, *words: str, log: str = "") -> Path:
+    """Start a whole rehearsal, end it by SIGINT at one of its steps; the folder it leaves.
+
+    With `log` it is ended once there is that log.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "rehearsal", "run", "--engine", "embedded", *words],
         cwd=CHECKOUT,
@@ -61,6 +65,7 @@ def interrupted_at(step: str, *words: str) -> Path:
         for word in child.cmdline()
         if Path(word).is_relative_to(RUNS)
     }
+    wait_until((folder / "logs" / log).exists, 60)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode != 0
