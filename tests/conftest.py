@@ -19,17 +19,29 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     return report
 
 
+_MACHINE = "this machine's mounts and links"
+_LONGEST = (_MACHINE, "conformance", "stage")
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first, and those that share real parts in one worker (`-n 2`)."""
-    items.sort(key=lambda item: "unit" not in item.path.parts)
+    """Those that share real parts in one worker; the longest first, so that none is left alone."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_parts_shared_by(item)))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    group = _parts_shared_by(item)
+    if group in _LONGEST:
+        return _LONGEST.index(group)
+    return len(_LONGEST) + (item.path.parent.name != "node")
 
 
 def _parts_shared_by(item: pytest.Item) -> str:
     folder, file = item.path.parent.name, item.path.stem
-    if folder == "node" or file in {"test_real_node", "test_rehearsal_node"}:
-        return "this machine's mounts, links and processes"
-    if file in {"test_rehearsal", "test_pull_credentials"}:
-        return "one deployed stage"
-    return folder if folder == "conformance" else file
+    if file in {"test_real_node", "test_rehearsal_node"}:
+        return _MACHINE
+    if folder == "node" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        return f"{file} {item.callspec.params.get('containerd', '')}"
+    return folder if folder in _LONGEST else file

@@ -19,24 +19,24 @@ from tests.conformance.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoP
 from tests.conformance.references import Oracle
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("conformance")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def found_parts() -> dict[str, Path]:
     names = (*control_plane.PARTS, "kyverno", "helm", "registry", "crane", "nginx")
     return parts.obtain(names, Progress())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def processes(folder: Path) -> Iterator[Processes]:
     with Processes(folder / "logs") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) -> Iterator[Cluster]:
     plane = control_plane.start(
         processes, found_parts, folder / "plane", Authority.create(folder / "authority")
@@ -52,7 +52,7 @@ def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) ->
     api.close()  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def docker_hub(
     folder: Path, found_parts: dict[str, Path], processes: Processes
 ) -> Iterator[DockerHub]:
@@ -61,7 +61,7 @@ def docker_hub(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kyverno(
     folder: Path,
     found_parts: dict[str, Path],
@@ -111,7 +111,7 @@ def kyverno(
     return KyvernoProcess(processes=processes, start=start)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def oracle() -> Oracle:
     return Oracle.obtain()
 

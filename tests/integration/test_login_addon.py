@@ -26,7 +26,7 @@ from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 from settings import PROJECT
-from tests.integration.conftest import rehearsal, run_of
+from tests.integration.rehearsals import rehearsal, run_of
 from tests.integration.volcengine_stage import wait_until
 
 

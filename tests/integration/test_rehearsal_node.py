@@ -15,8 +15,8 @@ from rehearsal import cli, real_node
 from rehearsal.locations import CHECKOUT
 from rehearsal.progress import Progress
 from rehearsal.real_node import Containerd, Network, cgroups
-from tests.integration.conftest import interrupted_at, rehearsal, run_of
 from tests.integration.machine import Machine, processes_with
+from tests.integration.rehearsals import interrupted_at, rehearsal, run_of
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One stage with the rehearsal's stack deployed on it, shared by the tests that need one."""
+"""The rehearsal's commands, as a shell runs them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 
-from rehearsal.engine.deploy import outputs_of
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.stage import Run
 from tests.integration.volcengine_stage import wait_until
@@ -70,20 +67,3 @@ def interrupted_at(step: str, *words: str, log: str = "") -> Path:
     process.communicate(timeout=60)
     assert process.returncode != 0
     return folder
-
-
-@pytest.fixture(scope="session")
-def run() -> Iterator[Run]:
-    """A stage that is up, as `python -m rehearsal up` starts it, without a real node."""
-    exports = rehearsal("up", "--no-node")
-    started = run_of(exports)
-    yield started
-    rehearsal("down", folder=started.folder)
-
-
-@pytest.fixture(scope="session")
-def deployed(run: Run) -> Run:
-    """The stage with the stack on it."""
-    rehearsal("deploy", "--engine", "embedded", folder=run.folder)
-    assert outputs_of(run)["domain"]
-    return run

@@ -31,7 +31,7 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import KWOK_NODES, Run, api_client
-from tests.integration.conftest import interrupted_at, rehearsal, run_of
+from tests.integration.rehearsals import interrupted_at, rehearsal, run_of
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 
