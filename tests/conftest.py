@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+_MACHINE = "this machine's mounts and links"
+_LONGEST = (_MACHINE, "conformance", "stage")
+_CONTAINERD = re.compile(r"\[(1\.6|1\.7|2\.4)\b")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -19,29 +26,35 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     return report
 
 
-_MACHINE = "this machine's mounts and links"
-_LONGEST = (_MACHINE, "conformance", "stage")
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that share real parts in one worker; the longest first, so that none is left alone."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_parts_shared_by(item)))
-    items.sort(key=_turn)
+    """The longest first, so that in the end no worker is left with them alone."""
+    items.sort(key=lambda item: _turn(item.nodeid))
 
 
-def _turn(item: pytest.Item) -> int:
-    group = _parts_shared_by(item)
-    if group in _LONGEST:
-        return _LONGEST.index(group)
-    return len(_LONGEST) + (item.path.parent.name != "node")
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Tests that share real parts run in one worker (`-n 3`), which then ends the parts."""
+    config.option.loadscopereorder = False  # the order of the items counts
+    return _ByParts(config, log)
 
 
-def _parts_shared_by(item: pytest.Item) -> str:
-    folder, file = item.path.parent.name, item.path.stem
+class _ByParts(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    def _split_scope(self, nodeid: str) -> str:
+        return _parts_shared_by(nodeid)
+
+
+def _turn(nodeid: str) -> tuple[int, str]:
+    parts = _parts_shared_by(nodeid)
+    if parts in _LONGEST:
+        return _LONGEST.index(parts), parts
+    return len(_LONGEST) + (not nodeid.startswith("tests/node/")), parts
+
+
+def _parts_shared_by(nodeid: str) -> str:
+    path = PurePosixPath(nodeid.partition("::")[0])
+    folder, file = path.parent.name, path.stem
     if file in {"test_real_node", "test_rehearsal_node"}:
         return _MACHINE
-    if folder == "node" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-        return f"{file} {item.callspec.params.get('containerd', '')}"
-    return folder if folder in _LONGEST else file
+    if folder in _LONGEST:
+        return folder
+    containerd = _CONTAINERD.search(nodeid)
+    return f"{folder}/{file} {containerd[1] if folder == 'node' and containerd else ''}"

@@ -50,6 +50,8 @@ class NamesProxy:
             await self._serve(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
+        except asyncio.CancelledError:  # by stop(); asyncio would log a cancelled one as an error
+            pass
         finally:
             writer.close()
             with contextlib.suppress(OSError):

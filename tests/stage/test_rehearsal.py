@@ -221,7 +221,7 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_a
 ) -> None:
     """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
     parts = obtain(("helm", "kubernetes"), Progress())
-    assert _copied_logins(deployed)
+    _until(lambda: _copied_logins(deployed), "the login is copied")
     _kubectl(parts["kubectl"], deployed, "delete", "clusterpolicy", "--all", "--timeout=20s")
     _until(lambda: not _copied_logins(deployed), "the copies of the login are gone")
     subprocess.run(
