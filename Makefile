@@ -13,7 +13,7 @@ rehearse: $(VENV)/.installed ## Show the whole stack at work on this machine, wi
 	$(BIN)/python -m rehearsal run
 
 test: check parts ## Run every test
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 4
 
 parts: $(VENV)/.installed ## Build the real parts, once
 	$(BIN)/python -m rehearsal parts

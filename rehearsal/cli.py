@@ -28,7 +28,7 @@ from rehearsal.engine.policy_switch import NotInForceError, PolicyEngine, switch
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.packages import PackageError
 from rehearsal.parts import PARTS, PartError, obtain
-from rehearsal.processes import ProcessError
+from rehearsal.processes import ProcessError, end_strays
 from rehearsal.progress import Progress
 from rehearsal.proof import ProofError
 from rehearsal.proof import prove as show_proof
@@ -219,23 +219,9 @@ def down() -> None:
             supervisor = psutil.Process(Run.load(folder).supervisor)
             supervisor.terminate()
             supervisor.wait(timeout=_STOP_SECONDS)
-        _end_strays(folder)
+        end_strays(folder)
         real_node.clear(folder / "real-node")
         shutil.rmtree(folder)
-
-
-def _end_strays(folder: Path) -> None:
-    """End what a killed supervisor left: every process with the run's folder in its command."""
-    strays = [
-        each
-        for each in psutil.process_iter(["cmdline"])
-        if any(str(folder) in word for word in each.info["cmdline"] or ())
-        and each.pid != os.getpid()
-    ]
-    for each in strays:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-    psutil.wait_procs(strays, timeout=5)
 
 
 def _folders() -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -132,3 +133,20 @@ def answers(port: int, address: str = "127.0.0.1") -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex((address, port)) == 0
+
+
+def end_strays(folder: Path) -> None:
+    """End what a killed supervisor, or one interrupted while it started a process, left.
+
+    That is every process with the run's folder in its command, but this one.
+    """
+    strays = [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if any(str(folder) in word for word in each.info["cmdline"] or ())
+        and each.pid != os.getpid()
+    ]
+    for each in strays:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(strays, timeout=5)

@@ -25,7 +25,7 @@ from rehearsal.data_plane.images import SAMPLE_IMAGES, publish
 from rehearsal.data_plane.upstream import upstream_config
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts import obtain
-from rehearsal.processes import Processes
+from rehearsal.processes import Processes, end_strays
 from rehearsal.progress import Progress
 
 PARTS = (*control_plane.PARTS, "helm", "kyverno", "registry", "crane", "nginx")
@@ -119,6 +119,7 @@ def stage(
     parts = obtain(PARTS, progress)
     prepare_chart(parts)
     with ExitStack() as stack:
+        stack.callback(end_strays, folder)
         network = None
         if node is not None:
             network = real_node.Network.create(folder / "real-node")

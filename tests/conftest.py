@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Tests that share real parts run in one worker (`-n 3`), which then ends the parts."""
+    """Tests that share real parts run in one worker (`-n 4`), which then ends the parts."""
     config.option.loadscopereorder = False  # the order of the items counts
     return _ByParts(config, log)
 

@@ -11,6 +11,7 @@ from rehearsal.data_plane.login import AuthMode
 from tests.node.node_stage import FRESH, IMAGE, STATE, Node, World
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
 
 OTHER_LOGIN = """
 [plugins."io.containerd.grpc.v1.cri".registry.configs."other.example".auth]

@@ -17,6 +17,7 @@ from rehearsal.data_plane.certificates import Authority
 from tests.node.node_stage import IMAGE, SCRIPT, Node, Pod, World
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
 
 TOKEN = "service-account-token"
 

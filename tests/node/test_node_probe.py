@@ -13,6 +13,7 @@ from rehearsal.data_plane.login import AuthMode
 from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node, Scripted, World
 
 pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytestmark = pytest.mark.parametrize("containerd", ["2.4"], indirect=True)
 
 PUBLIC = "bitnami/redis:7.2"
 PRIVATE = "library/busybox:latest"

@@ -278,10 +278,10 @@ def pod_on(node: Node, name: str, cluster: Cluster, folder: Path, **more: str) -
         process.communicate()
 
 
-@pytest.fixture(params=range(len(VERSIONS)), ids=VERSIONS)
+@pytest.fixture(params=["1.6", "2.4"])
 def node(fleet: list[Node], request: pytest.FixtureRequest) -> Node:
-    """A node on which nothing was configured yet, of each version."""
-    fresh: Node = fleet[request.param]
+    """A node on which nothing was configured yet."""
+    fresh: Node = fleet[VERSIONS.index(request.param)]
     fresh.containerd.reset(FRESH[fresh.version])
     return fresh
 
