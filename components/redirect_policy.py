@@ -35,7 +35,6 @@ EXCLUDED_POD_LABELS: Final = ("cnpg.io/cluster",)
 """Labels of Pods whose operator compares their images with what it wrote, and would loop for ever:
 CloudNativePG (cloudnative-pg#4138)."""
 
-_WRITES = "writes-an-image"
 _SERVED_TEXT = "' library '"
 _SERVED_MAP = "{'library': 'public'}"
 _NAMESPACE = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
@@ -133,15 +132,6 @@ def unavailable(
     return reason
 
 
-def match_conditions_known(kubernetes_version: str | None, kyverno_version: str | None) -> bool:
-    """Whether a ClusterPolicy can keep the API server from calling Kyverno in vain.
-
-    Kyverno has match conditions from 1.12 on; Kubernetes has them for webhooks, on by default,
-    from 1.28 on. A version that is None is taken as recent enough.
-    """
-    return _version(kyverno_version) >= (1, 12) and _version(kubernetes_version) >= (1, 28)
-
-
 def render(
     engine: str,
     values: RedirectValues,
@@ -173,7 +163,14 @@ def render(
         file = "cluster-policy-lookup.yaml" if lookup else "cluster-policy.yaml"
         (policy,) = _load(file)
         _fill_cluster_policy(policy, values, lift)
-        _add_match_conditions(policy, values, kubernetes_version, kyverno_version)
+        (patch,) = _load("patches/cluster-policy-match-conditions.yaml")
+        add_match_conditions(
+            policy,
+            patch,
+            values.namespaces,
+            kubernetes_version=kubernetes_version,
+            kyverno_version=kyverno_version,
+        )
         return [policy]
     if engine == "MutatingPolicy":
         (policy,) = _load("mutating-policy.yaml")
@@ -200,7 +197,9 @@ def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift)
     spec["failurePolicy"] = values.failure_policy
     constraints = spec["matchConstraints"]
     constraints["namespaceSelector"]["matchExpressions"] = [
-        _selector("kubernetes.io/metadata.name", "NotIn", *_excluded_namespaces(values)),
+        _selector(
+            "kubernetes.io/metadata.name", "NotIn", *excluded_namespaces(values.excluded_namespaces)
+        ),
         _selector(OPT_OUT_LABEL, "NotIn", OPT_OUT_VALUE),
     ]
     constraints["objectSelector"]["matchExpressions"] = [
@@ -223,7 +222,7 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
     (rule,) = spec["rules"]
     opted_out = {"matchLabels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}
     rule["exclude"]["any"] = [
-        {"resources": {"namespaces": _excluded_namespaces(values)}},
+        {"resources": {"namespaces": excluded_namespaces(values.excluded_namespaces)}},
         {"resources": {"namespaceSelector": opted_out}},
         {"resources": {"selector": opted_out}},
         *(
@@ -237,27 +236,30 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
         "domain": values.domain
         if isinstance(values.domain, str)
         else lift(values.domain, _checked_domain),
-        "served": _with_blanks(values.namespaces),
-        "private": _with_blanks(values.private_namespaces),
+        "served": with_blanks(values.namespaces),
+        "private": with_blanks(values.private_namespaces),
         "pullSecret": values.pull_secret or "",
     }
 
 
-def _add_match_conditions(
+def add_match_conditions(
     policy: dict[str, Any],
-    values: RedirectValues,
+    patch: Mapping[str, Any],
+    namespaces: Sequence[str],
+    *,
     kubernetes_version: str | None,
     kyverno_version: str | None,
 ) -> None:
     """Keep Kyverno from being called in vain, where both versions can.
 
-    Kyverno has the timeout beside match conditions from 1.13 on.
+    `patch` is the policy's file of match conditions, with `' library '` as its parameter. Kyverno
+    has them from 1.12 on, and from 1.13 on the timeout beside them and nowhere else; Kubernetes has
+    them for webhooks, on by default, from 1.28 on. A version of None is taken as recent enough.
     """
-    if not match_conditions_known(kubernetes_version, kyverno_version):
+    if _version(kyverno_version) < (1, 12) or _version(kubernetes_version) < (1, 28):
         return
-    (patch,) = _load("patches/cluster-policy-match-conditions.yaml")
     conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]
-    _set_match_condition(conditions, _SERVED_TEXT, f"'{_with_blanks(values.namespaces)}'")
+    _set_match_condition(conditions, _SERVED_TEXT, f"'{with_blanks(namespaces)}'")
     spec = policy["spec"]
     spec["webhookConfiguration"] = {"matchConditions": conditions}
     if _version(kyverno_version) >= (1, 13):
@@ -265,12 +267,11 @@ def _add_match_conditions(
 
 
 def _set_match_condition(conditions: Iterable[dict[str, Any]], default: str, served: str) -> None:
-    """Put a CEL literal, the namespaces served, in the place of the file's own."""
-    (condition,) = (each for each in conditions if each["name"] == _WRITES)
-    before, found, after = condition["expression"].partition(default)
-    if not found or default in after:
-        raise ValueError(f"the match condition {_WRITES} does not hold {default} once")
-    condition["expression"] = before + served + after
+    """Put a literal, the namespaces served, in the place of the file's own, which is there once."""
+    having = [each for each in conditions if default in each["expression"]]
+    if len(having) != 1 or having[0]["expression"].count(default) != 1:
+        raise ValueError(f"the match conditions do not hold {default} once")
+    having[0]["expression"] = having[0]["expression"].replace(default, served)
 
 
 def _served_in_cel(values: RedirectValues) -> str:
@@ -293,12 +294,14 @@ def _checked_domain(domain: str) -> str:
     return domain
 
 
-def _with_blanks(words: Sequence[str]) -> str:
+def with_blanks(words: Sequence[str]) -> str:
+    """The words with a blank before and after each, as the policies look them up."""
     return " ".join(["", *dict.fromkeys(words), ""]) if words else " "
 
 
-def _excluded_namespaces(values: RedirectValues) -> list[str]:
-    return list(dict.fromkeys([*EXCLUDED_NAMESPACES, *values.excluded_namespaces]))
+def excluded_namespaces(more: Sequence[str]) -> list[str]:
+    """`EXCLUDED_NAMESPACES` and more, each once."""
+    return list(dict.fromkeys([*EXCLUDED_NAMESPACES, *more]))
 
 
 def _excluded_pod_labels(values: RedirectValues) -> list[str]:

@@ -12,10 +12,9 @@ import pulumi_kubernetes as kubernetes
 import yaml
 
 from components import PACKAGE
-from components.redirect_policy import EXCLUDED_NAMESPACES, match_conditions_known
+from components.redirect_policy import add_match_conditions, excluded_namespaces, with_blanks
 
 _FOLDER = Path(__file__).resolve().parent.parent / "policies" / "vci-mirror"
-_SERVED = "' library '"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,25 +66,24 @@ class VciMirror(pulumi.ComponentResource):
 
 def annotating_policy(args: VciMirrorArgs) -> dict[str, Any]:
     """The policy of `policies/vci-mirror/` with these values put in."""
-    served = " ".join(["", *sorted(args.namespaces), ""])
+    served = sorted(args.namespaces)
     manifest: dict[str, Any] = _load("cluster-policy.yaml")
     manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
     spec = manifest["spec"]
     spec["webhookTimeoutSeconds"] = args.timeout_seconds
     (rule,) = spec["rules"]
-    rule["exclude"]["any"][0]["resources"]["namespaces"] = list(
-        dict.fromkeys([*EXCLUDED_NAMESPACES, *args.excluded_namespaces])
+    rule["exclude"]["any"][0]["resources"]["namespaces"] = excluded_namespaces(
+        args.excluded_namespaces
     )
-    rule["context"][0]["variable"]["value"] = {"domain": args.domain, "served": served}
-    if match_conditions_known(args.kubernetes_version, args.kyverno_version):
-        webhook = _load("patches/cluster-policy-match-conditions.yaml")["spec"][
-            "webhookConfiguration"
-        ]
-        (condition,) = webhook["matchConditions"]
-        condition["expression"] = condition["expression"].replace(_SERVED, f"'{served}'")
-        spec["webhookConfiguration"] = webhook
-        if int(args.kyverno_version.partition(".")[2]) >= 13:  # both timeouts are refused
-            webhook["timeoutSeconds"] = spec.pop("webhookTimeoutSeconds")
+    values = {"domain": args.domain, "served": with_blanks(served)}
+    rule["context"][0]["variable"]["value"] = values
+    add_match_conditions(
+        manifest,
+        _load("patches/cluster-policy-match-conditions.yaml"),
+        served,
+        kubernetes_version=args.kubernetes_version,
+        kyverno_version=args.kyverno_version,
+    )
     return manifest
 
 
