@@ -68,6 +68,7 @@ class Cluster(pulumi.ComponentResource):
             f"{name}-provider",
             kubeconfig=kubeconfig,
             cluster_identifier=args.cluster_id or name,
+            enable_secret_mutable=True,  # else a changed login is a Secret deleted and made again
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,14 +83,34 @@ class ImageRedirect(pulumi.ComponentResource):
             lookup=args.lookup == "registry",
             lift=lambda value, function: value.apply(function),
         )
-        applied = [_declare(name, manifest, self) for manifest in manifests]
+        applied: list[pulumi.Resource] = []
+        for manifest in manifests:
+            options = pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*_awaited(opts), *applied],
+                aliases=_other_versions(manifest),
+                hooks=pulumi.ResourceHookBinding(
+                    after_create=[settle] if manifest is manifests[-1] else None
+                ),
+            )
+            applied.append(_declare(name, manifest, options))
         policy_name = str(manifests[0]["metadata"]["name"])
         self.policy_name = applied[-1].urn.apply(lambda _: policy_name)
         self.register_outputs({"policy_name": self.policy_name})
 
 
+def _awaited(opts: pulumi.ResourceOptions | None) -> Sequence[pulumi.Input[pulumi.Resource]]:
+    """What the component depends on, for the policy itself to depend on.
+
+    When the engine is switched the component stays and only its policy goes. Pulumi orders that
+    deletion by the policy's own dependencies: without them Kyverno may be taken away first.
+    """
+    given: Any = (opts.depends_on if opts else None) or ()
+    return given if isinstance(given, Sequence) else [given]
+
+
 def _declare(
-    name: str, manifest: Mapping[str, Any], parent: ImageRedirect
+    name: str, manifest: Mapping[str, Any], options: pulumi.ResourceOptions
 ) -> kubernetes.apiextensions.CustomResource:
     """One manifest of the policy as a resource of that kind."""
     kind = manifest["kind"]
@@ -103,22 +123,18 @@ def _declare(
         kind=kind,
         metadata=metadata,
         spec=manifest["spec"],
-        opts=pulumi.ResourceOptions(
-            parent=parent,
-            aliases=_other_versions(manifest),
-            hooks=pulumi.ResourceHookBinding(after_create=[settle]),
-        ),
+        opts=options,
     )
 
 
-def settle(_: pulumi.ResourceHookArgs) -> None:
+async def settle(_: pulumi.ResourceHookArgs) -> None:
     """Hold the update until a new policy has reached every API server.
 
     An API server learns of a ready policy a moment later: 0.2 to 1.8 s were measured on one. When
     the engine is switched, Pulumi deletes the old policy once this one is made, and there would be
     a moment with neither.
     """
-    time.sleep(SETTLE_SECONDS)
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
 def _other_versions(manifest: Mapping[str, Any]) -> list[pulumi.Alias]:

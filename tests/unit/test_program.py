@@ -292,6 +292,25 @@ def test_an_update_is_held_until_a_new_policy_has_reached_every_api_server(
     assert len(micro.one(POLICY).after_create) == 1
 
 
+def test_a_native_policy_is_there_before_its_binding_which_alone_holds_the_update() -> None:
+    document = changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy")
+    document = changed(document, "clusters.0.kubernetesVersion", "1.36")
+    recording = record(config(document))
+    policy, binding = recording.one(NATIVE), recording.one(f"{NATIVE}Binding")
+    assert policy.name in binding.depends_on
+    assert (len(policy.after_create), len(binding.after_create)) == (0, 1)
+
+
+def test_a_policy_itself_depends_on_kyverno_so_that_it_goes_first_when_engines_are_switched(
+    micro: Recording,
+) -> None:
+    assert micro.one(RELEASE).name in micro.one(POLICY).depends_on
+
+
+def test_a_changed_login_changes_secrets_where_they_are(enterprise: Recording) -> None:
+    assert all(each.inputs["enableSecretMutable"] for each in enterprise.of_type(PROVIDER))
+
+
 def test_the_successor_of_cluster_policy_can_be_chosen() -> None:
     recording = record(config(changed(MICRO, "redirect.engine", "MutatingPolicy")))
     policy = recording.one("kubernetes:policies.kyverno.io/v1:MutatingPolicy")
