@@ -939,7 +939,8 @@ def warnings(settings: Settings) -> list[str]:
         )
     if settings.registry.replacement_allowed():
         notes.append(
-            "registry.allowReplacementOn is today: a changed name, edition, tag or Docker Hub"
-            " credential replaces the registry on this `pulumi up`, and its cache is lost."
+            "registry.allowReplacementOn is today: every `pulumi up` until the day ends (UTC)"
+            " replaces the registry, also where no setting has changed, and its cache is lost. Take"
+            " the date out after one."
         )
     return notes
