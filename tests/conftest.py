@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Generator
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _MACHINE = "this machine's mounts and links"
-_LONGEST = (_MACHINE, "conformance", "stage")
+_LONGEST = (_MACHINE, "conformance", "stage", "cli")
 _CONTAINERD = re.compile(r"\[(1\.6|1\.7|2\.4)\b")
 
 
@@ -24,6 +25,12 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+def pytest_report_header() -> str:
+    """Says whether the tests of tests/cli are among those run."""
+    found = shutil.which("pulumi")
+    return f"Pulumi CLI: {found or 'not on PATH, so tests/cli is left out'}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

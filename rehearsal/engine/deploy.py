@@ -75,7 +75,7 @@ def outputs_of(run: Run) -> dict[str, Any]:
             name: embedded.Secret(each["value"]) if each["secret"] else each["value"]
             for name, each in found.items()
         }
-    return _values(_cli_stack(run).outputs())
+    return _values(cli_stack(run).outputs())
 
 
 def _embedded(run: Run, progress: Progress) -> dict[str, Any]:
@@ -94,11 +94,12 @@ def _embedded(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def _by_cli(run: Run, progress: Progress) -> dict[str, Any]:
-    done = _cli_stack(run).up(on_output=lambda text: progress.say(text.rstrip()))
+    done = cli_stack(run).up(on_output=lambda text: progress.say(text.rstrip()))
     return _values(done.outputs)
 
 
-def _cli_stack(run: Run) -> automation.Stack:
+def cli_stack(run: Run) -> automation.Stack:
+    """The stack for the Pulumi CLI, with its state in the run's own folder."""
     environment = {**os.environ, **run.environment()}
     workspace = automation.LocalWorkspace(work_dir=str(CHECKOUT), env_vars=environment)
     return automation.Stack.create_or_select(STACK, workspace)

@@ -1,0 +1,175 @@
+"""The stack's whole life under the Pulumi CLI, the last test its end."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from kubernetes import client
+from pulumi import automation
+
+from components.pull_credentials import SECRET, SOURCE
+from rehearsal.stage import Run, api_client
+from tests.cli.conftest import Cli
+from tests.integration.volcengine_stage import wait_until
+
+_DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
+
+
+@pytest.fixture(autouse=True)
+def _config_put_back(cli: Cli) -> Iterator[None]:
+    yield
+    cli.put_back()
+
+
+def test_a_preview_from_nothing_says_what_the_first_update_then_does(cli: Cli) -> None:
+    preview, up = cli.first["preview"].changes, cli.first["up"].changes
+    assert set(preview) == set(up) == {"create"}
+    assert preview == up
+
+
+def test_an_unchanged_stack_is_unchanged_also_after_a_refresh(cli: Cli) -> None:
+    assert set(cli.preview().changes) == {"same"}
+    assert set(cli.up().changes) == {"same"}
+    assert set(cli.refresh().changes) == {"same"}
+    assert set(cli.preview().changes) == {"same"}
+
+
+def test_no_secret_stands_in_plain_in_the_state_or_the_history(cli: Cli) -> None:
+    login = cli.stack.outputs()["login"]
+    assert login.secret
+    token = re.findall(r"token: (\S+)", cli.run.kubeconfig.read_text())
+    plain = [login.value["password"], "made-up-docker-hub-token", cli.run.secret_key, *token]
+    assert len(plain) >= 4
+    forms = {form for each in plain for form in _encoded(each, login.value["username"])}
+    files = [each for each in (cli.run.folder / "pulumi").rglob("*") if each.is_file()]
+    assert any("stacks" in each.parts for each in files)
+    for path in files:
+        text = path.read_text(errors="replace")
+        assert not any(form in text for form in forms), path
+
+
+def test_a_tag_that_would_cost_the_cache_stops_the_preview(cli: Cli) -> None:
+    cli.set("registry.tags.team", "platform")
+    with pytest.raises(automation.CommandError, match=r"registry\.allowReplacementOn"):
+        cli.preview()
+
+
+def test_a_changed_docker_hub_password_replaces_nothing(cli: Cli) -> None:
+    cli.set("dockerhub.password", "another", secret=True)
+    assert set(cli.preview().changes) == {"same"}
+
+
+def test_a_changed_login_is_changed_in_place_and_in_every_copy(cli: Cli) -> None:
+    cli.set("login.password", "Another#2026pass", secret=True)
+    done = cli.up()
+    assert set(done.changes) == {"same", "update"}
+    assert set(done.names("update")) == {
+        "dockerhub-registry",
+        "rehearsal-node-mirror-login",
+        "rehearsal-pull-check-login",
+        "rehearsal-pull-credentials-login",
+    }
+    assert "Another#2026pass" in _login_in(cli.run, SOURCE)
+    wait_until(lambda: "Another#2026pass" in _login_in(cli.run, "default"), 30)
+    cli.put_back()
+    cli.up()
+
+
+def test_a_switched_engine_leaves_no_moment_without_a_policy(cli: Cli) -> None:
+    count = len(cli.setting("registry")["namespaces"])
+    for at in range(count):  # the native engine brings Pods no login
+        cli.set(f"registry.namespaces[{at}].access", "Public")
+    cli.up()
+    cli.set("clusters[0].kubernetesVersion", "1.37")
+    for engine in ("MutatingPolicy", "MutatingAdmissionPolicy", "ClusterPolicy"):
+        cli.set("redirect.engine", engine)
+        with _Watch(cli.run) as watch:
+            done = cli.up()
+        assert watch.admitted > 50
+        assert watch.others == []
+        if engine == "MutatingAdmissionPolicy":  # which needs no Kyverno
+            _assert_policy_before_kyverno(done.names("delete"))
+    cli.put_back()
+    cli.up()
+
+
+def test_a_destroy_takes_the_policy_first_and_leaves_nothing(cli: Cli) -> None:
+    done = cli.destroy()
+    assert set(done.changes) == {"delete"}
+    _assert_policy_before_kyverno(done.names("delete"))
+    assert done.names("delete").index("dockerhub-registry") > done.names("delete").index(
+        "rehearsal-kyverno-release"
+    )
+    api = api_client(cli.run)
+    namespaces: Any = client.CoreV1Api(api).list_namespace()
+    assert {each.metadata.name for each in namespaces.items} == {
+        "default",
+        "kube-node-lease",
+        "kube-public",
+        "kube-system",
+    }
+    hooks = client.AdmissionregistrationV1Api(api)
+    left: Any = hooks.list_mutating_webhook_configuration()
+    assert left.items == []
+    calls = httpx.get(f"http://{cli.run.volcengine}/-/calls", trust_env=False).json()
+    assert "DeleteRegistry" in [each["Action"] for each in calls]
+
+
+class _Watch:
+    """Asks in a thread of its own, again and again, what a Pod's image is admitted as."""
+
+    def __init__(self, run: Run) -> None:
+        self.admitted = 0
+        self.others: list[str] = []
+        self._pods = client.CoreV1Api(api_client(run))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        pod: Any = {
+            "metadata": {"name": "watched"},
+            "spec": {"containers": [{"name": "one", "image": "nginx:1"}]},
+        }
+        while not self._over.is_set():
+            try:
+                made: Any = self._pods.create_namespaced_pod("default", pod, dry_run="All")
+                image = str(made.spec.containers[0].image)
+            except client.ApiException as error:
+                image = str(error)
+            self.admitted += 1
+            if image != f"{_DOMAIN}/library/nginx:1":
+                self.others.append(image)
+            time.sleep(0.02)
+
+
+def _encoded(secret: str, username: str) -> Iterator[str]:
+    """The forms a secret may stand in: its own, and those of kubelets, Kubernetes and the API."""
+    once = base64.b64encode(secret.encode()).decode()
+    yield secret
+    yield once
+    yield base64.b64encode(once.encode()).decode()
+    yield base64.b64encode(f"{username}:{secret}".encode()).decode()
+
+
+def _login_in(run: Run, namespace: str) -> str:
+    found: Any = client.CoreV1Api(api_client(run)).read_namespaced_secret(SECRET, namespace)
+    return base64.b64decode(found.data[".dockerconfigjson"]).decode()
+
+
+def _assert_policy_before_kyverno(deleted: list[str]) -> None:
+    assert deleted.index("rehearsal-redirect-policy") < deleted.index("rehearsal-kyverno-release")
