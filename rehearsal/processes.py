@@ -120,6 +120,16 @@ def end_group(leader: int) -> None:
             return
 
 
+def end_all(processes: Sequence[psutil.Process]) -> None:
+    """End these processes: ask, wait, then kill."""
+    left = list(processes)
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        for each in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(sign)
+        _, left = psutil.wait_procs(left, timeout=_GRACE_SECONDS)
+
+
 def free_port() -> int:
     """A TCP port of loopback that nothing uses now."""
     with socket.socket() as probe:

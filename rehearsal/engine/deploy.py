@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Any
 
+import psutil
 from pulumi import automation
 
 from rehearsal.control_plane import write_private
@@ -18,6 +20,7 @@ from rehearsal.engine.stack_file import StackConfig, read
 from rehearsal.engine.volcengine_applier import VolcengineApplier
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
+from rehearsal.processes import end_all
 from rehearsal.progress import Progress
 from rehearsal.stage import Run
 
@@ -94,8 +97,16 @@ def _embedded(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 def _by_cli(run: Run, progress: Progress) -> dict[str, Any]:
-    done = cli_stack(run).up(on_output=lambda text: progress.say(text.rstrip()))
-    return _values(done.outputs)
+    stack = cli_stack(run)
+    here = psutil.Process()
+    before = here.children(recursive=True)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        update = thread.submit(stack.up, on_output=lambda text: progress.say(text.rstrip()))
+        try:
+            return _values(update.result().outputs)
+        except BaseException:  # Ctrl-C too: the CLI alone would leave its plugins behind
+            end_all([each for each in here.children(recursive=True) if each not in before])
+            raise
 
 
 def cli_stack(run: Run) -> automation.Stack:

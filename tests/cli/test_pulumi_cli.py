@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from kubernetes import client
 from pulumi import automation
@@ -17,6 +18,7 @@ from pulumi import automation
 from components.pull_credentials import SECRET, SOURCE
 from rehearsal.stage import Run, api_client
 from tests.cli.conftest import Cli
+from tests.integration.rehearsals import interrupted_at, rehearsal
 from tests.integration.volcengine_stage import wait_until
 
 _DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
@@ -98,6 +100,14 @@ def test_a_switched_engine_leaves_no_moment_without_a_policy(cli: Cli) -> None:
             _assert_policy_before_kyverno(done.names("delete"))
     cli.put_back()
     cli.up()
+
+
+def test_ctrl_c_ends_the_cli_with_its_plugins() -> None:
+    before = {each.pid for each in psutil.process_iter()}
+    folder = interrupted_at("rehearsal-kyverno-release", "--no-node", engine="pulumi")
+    left = [each for each in psutil.process_iter(["name"]) if each.pid not in before]
+    assert [each for each in left if each.info["name"].startswith("pulumi")] == []
+    rehearsal("down", folder=folder)
 
 
 def test_a_destroy_takes_the_policy_first_and_leaves_nothing(cli: Cli) -> None:

@@ -40,13 +40,13 @@ def run_of(exports: str) -> Run:
     return Run.load(Path(line.partition("=")[2].strip("'")))
 
 
-def interrupted_at(step: str, *words: str, log: str = "") -> Path:
+def interrupted_at(step: str, *words: str, log: str = "", engine: str = "embedded") -> Path:
     """Start a whole rehearsal, end it by SIGINT at one of its steps; the folder it leaves.
 
     With `log` it is ended once there is that log.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "rehearsal", "run", "--engine", "embedded", *words],
+        [sys.executable, "-m", "rehearsal", "run", "--engine", engine, *words],
         cwd=CHECKOUT,
         stderr=subprocess.PIPE,
         text=True,
