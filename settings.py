@@ -32,7 +32,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from components.redirect_policy import unavailable
+from components.redirect_policy import has_match_conditions, reads_every_image, unavailable
 
 PROJECT = "vke-dockerhub-proxy"
 
@@ -922,6 +922,22 @@ def _vci_rules(settings: Settings) -> Iterator[Problem]:
             )
 
 
+def _unreadable_images(settings: Settings) -> Iterator[str]:
+    """Where Kyverno denies Pods with an image reference it cannot read; see `reads_every_image`."""
+    kyverno = settings.kyverno.app_version
+    used = settings.redirect.enabled and settings.redirect.engine is Engine.CLUSTER_POLICY
+    if not reads_every_image(kyverno):
+        return
+    for cluster in settings.clusters:
+        asked = Way.VCI in cluster.ways or (used and Way.ADMISSION in cluster.ways)
+        if asked and not has_match_conditions(kyverno, cluster.kubernetes_version):
+            yield (
+                f"kyverno.version {settings.kyverno.version} is Kyverno {kyverno}: in cluster"
+                f" {cluster.name!r} it denies every Pod with an invalid image reference, whatever"
+                " redirect.failurePolicy says. Set it to 3.3.0 or newer."
+            )
+
+
 def warnings(settings: Settings) -> list[str]:
     """What may go wrong though the config stands."""
     notes: list[str] = []
@@ -937,6 +953,7 @@ def warnings(settings: Settings) -> list[str]:
             "login.pods is addon, but every namespace is public and needs no login: the add-on is"
             " not installed."
         )
+    notes.extend(_unreadable_images(settings))
     if settings.registry.replacement_allowed():
         notes.append(
             "registry.allowReplacementOn is today: every `pulumi up` until the day ends (UTC)"

@@ -97,8 +97,9 @@ def unavailable(
     """Why these versions do not have this engine and what to do; None when they have it.
 
     A version that is None, such as that of a cluster still to be made, is taken as recent enough.
-    Sources: the CRDs of Kyverno 1.11 to 1.19, and Kubernetes' feature gate
-    MutatingAdmissionPolicy (beta in 1.34, stable and on in 1.36).
+    Sources: the CRDs of Kyverno 1.11 to 1.19, Kyverno 1.17 as it ran (a MutatingPolicy's variables
+    have no `request` there, and no policy sees what a Pod was before an update), and Kubernetes'
+    feature gate MutatingAdmissionPolicy (beta in 1.34, stable and on in 1.36).
     """
     kubernetes, kyverno = _version(kubernetes_version), _version(kyverno_version)
     reason = None
@@ -110,10 +111,10 @@ def unavailable(
                 " 1.36). Upgrade the cluster, or set redirect.engine to ClusterPolicy."
             )
     elif engine == "MutatingPolicy":
-        if kyverno < (1, 17):
+        if kyverno < (1, 18):
             reason = (
-                f"Kyverno {kyverno_version} has no MutatingPolicy of policies.kyverno.io/v1; 1.17"
-                " (chart 3.7) and newer have it. Set kyverno.version to 3.7.0 or newer, or"
+                f"Kyverno {kyverno_version} has no MutatingPolicy that can redirect images; 1.18"
+                " (chart 3.8) and newer have it. Set kyverno.version to 3.8.0 or newer, or"
                 " redirect.engine to ClusterPolicy."
             )
     elif engine != "ClusterPolicy":
@@ -242,6 +243,23 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
     }
 
 
+def has_match_conditions(kyverno_version: str | None, kubernetes_version: str | None) -> bool:
+    """Whether a ClusterPolicy can say for which Pods Kyverno is called.
+
+    Kyverno has match conditions from 1.12 on; Kubernetes has them for webhooks, on by default, from
+    1.28 on. A version of None is taken as recent enough.
+    """
+    return _version(kyverno_version) >= (1, 12) and _version(kubernetes_version) >= (1, 28)
+
+
+def reads_every_image(kyverno_version: str | None) -> bool:
+    """Whether this Kyverno reads all images of a Pod it is called for, and denies it if it cannot.
+
+    Source: Kyverno 1.11.5 and 1.12.6 as they ran; from 1.13 on only a policy that names them does.
+    """
+    return _version(kyverno_version) < (1, 13)
+
+
 def add_match_conditions(
     policy: dict[str, Any],
     patch: Mapping[str, Any],
@@ -252,14 +270,17 @@ def add_match_conditions(
 ) -> None:
     """Keep Kyverno from being called in vain, where both versions can.
 
-    `patch` is the policy's file of match conditions, with `' library '` as its parameter. Kyverno
-    has them from 1.12 on, and from 1.13 on the timeout beside them and nowhere else; Kubernetes has
-    them for webhooks, on by default, from 1.28 on. A version of None is taken as recent enough.
+    `patch` is the policy's file of match conditions, with `' library '` as its parameter. From
+    Kyverno 1.13 on the timeout stands beside them and nowhere else; Kyverno 1.12 is not to be asked
+    about Pods with an image it cannot read.
     """
-    if _version(kyverno_version) < (1, 12) or _version(kubernetes_version) < (1, 28):
+    if not has_match_conditions(kyverno_version, kubernetes_version):
         return
     conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]
     _set_match_condition(conditions, _SERVED_TEXT, f"'{with_blanks(namespaces)}'")
+    if reads_every_image(kyverno_version):
+        (more,) = _load("patches/kyverno-1.12.yaml")
+        conditions = [*conditions, *more["spec"]["webhookConfiguration"]["matchConditions"]]
     spec = policy["spec"]
     spec["webhookConfiguration"] = {"matchConditions": conditions}
     if _version(kyverno_version) >= (1, 13):

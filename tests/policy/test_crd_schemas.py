@@ -97,7 +97,7 @@ def test_the_vci_mirror_is_valid_with_its_values(kyverno: tuple[str, Path]) -> N
 def test_what_is_rendered_is_valid(kyverno: tuple[str, Path]) -> None:
     version, source = kyverno
     engines = ["ClusterPolicy"]
-    if int(version.split(".")[1]) >= 17:
+    if int(version.split(".")[1]) >= 18:
         engines.append("MutatingPolicy")
     for engine in engines:
         for document in render(engine, VALUES, kubernetes_version="1.32", kyverno_version=version):

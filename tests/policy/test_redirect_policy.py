@@ -96,6 +96,24 @@ def test_match_conditions_are_only_for_versions_that_have_them() -> None:
         assert spec["webhookTimeoutSeconds"] == 7
 
 
+@pytest.mark.parametrize(
+    ("kyverno", "kubernetes", "conditions"),
+    [
+        ("1.11", "1.32", []),
+        ("1.12", "1.27", []),
+        ("1.12", "1.32", ["writes-an-image", "has-images-kyverno-can-read"]),
+        ("1.13", "1.32", ["writes-an-image"]),
+        (None, None, ["writes-an-image"]),
+    ],
+)
+def test_kyverno_1_12_is_not_asked_about_images_it_cannot_read(
+    kyverno: str | None, kubernetes: str | None, conditions: list[str]
+) -> None:
+    (policy,) = rendered("ClusterPolicy", kyverno_version=kyverno, kubernetes_version=kubernetes)
+    found = policy["spec"].get("webhookConfiguration", {}).get("matchConditions", [])
+    assert [each["name"] for each in found] == conditions
+
+
 def test_the_condition_of_a_policy_and_of_its_mutation_are_the_same() -> None:
     """The predicate stands twice in each of the CEL policies: word for word."""
     found = []
@@ -132,8 +150,8 @@ def test_the_native_policy_has_the_version_kubernetes_has(
         ("ClusterPolicy", None, None, None),
         ("ClusterPolicy", "1.32", "1.10", "3.1.0 or newer"),
         ("ClusterPolicy", "1.32", "1.20", "to MutatingPolicy"),
-        ("MutatingPolicy", "1.32", "1.17", None),
-        ("MutatingPolicy", "1.32", "1.16", "3.7.0 or newer"),
+        ("MutatingPolicy", "1.32", "1.18", None),
+        ("MutatingPolicy", "1.32", "1.17", "3.8.0 or newer"),
         ("MutatingAdmissionPolicy", "1.34", None, None),
         ("MutatingAdmissionPolicy", "v1.33.4-vke.1", None, "redirect.engine to ClusterPolicy"),
         ("Gatekeeper", "1.37", "1.19", "Use one of: ClusterPolicy"),

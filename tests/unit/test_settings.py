@@ -574,6 +574,20 @@ def test_a_section_that_is_text_is_refused() -> None:
     assert caught.value.problems[0].found == "text, not a structure"
 
 
+@pytest.mark.parametrize(
+    ("chart", "kubernetes", "warned"),
+    [("3.1.4", "1.32", True), ("3.2.7", "1.27", True), ("3.2.7", "1.32", False)],
+    ids=["kyverno-1.11", "no-match-conditions", "kyverno-1.12"],
+)
+def test_a_kyverno_that_denies_invalid_references_is_warned_of(
+    chart: str, kubernetes: str, warned: bool
+) -> None:
+    document = changed(MICRO, "kyverno.version", chart)
+    document = changed(document, "clusters.0.kubernetesVersion", kubernetes)
+    notes = warnings(settings(document))
+    assert any("denies every Pod with an invalid image" in each for each in notes) == warned
+
+
 def test_a_second_enterprise_registry_is_warned_of_where_the_quota_is_one() -> None:
     (note,) = warnings(settings(ENTERPRISE, region="cn-shanghai"))
     assert "cn-shanghai allows 1 Enterprise registry per account" in note
