@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,26 +52,23 @@ class Cli:
 
     def preview(self) -> Step:
         """`pulumi preview`."""
-        seen = _Seen()
-        self.stack.preview(config_file=str(self.config_file), on_event=seen)
-        return seen.step()
+        return self._seen(self.stack.preview)
 
     def up(self) -> Step:
         """`pulumi up`."""
-        seen = _Seen()
-        self.stack.up(config_file=str(self.config_file), on_event=seen)
-        return seen.step()
+        return self._seen(self.stack.up)
 
     def refresh(self) -> Step:
         """`pulumi refresh`."""
-        seen = _Seen()
-        self.stack.refresh(config_file=str(self.config_file), on_event=seen)
-        return seen.step()
+        return self._seen(self.stack.refresh)
 
     def destroy(self) -> Step:
         """`pulumi destroy`."""
+        return self._seen(self.stack.destroy)
+
+    def _seen(self, operation: Callable[..., Any]) -> Step:
         seen = _Seen()
-        self.stack.destroy(config_file=str(self.config_file), on_event=seen)
+        operation(config_file=str(self.config_file), on_event=seen)
         return seen.step()
 
     def set(self, path: str, value: str, *, secret: bool = False) -> None:
