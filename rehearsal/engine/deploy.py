@@ -49,8 +49,8 @@ def deploy(run: Run, engine: EngineName, progress: Progress) -> dict[str, Any]:
     """Deploy the rehearsal's stack; its outputs, secret ones as `embedded.Secret`.
 
     Raises:
-        embedded.ApplyError: naming the resource that could not be applied (embedded engine).
-        automation.errors.CommandError: with what the CLI said (Pulumi engine).
+        embedded.ApplyError: naming the resource that could not be applied; of the Pulumi engine the
+            progress names it, in the CLI's words.
     """
     if engine is EngineName.PULUMI:
         return _by_cli(run, progress)
@@ -104,7 +104,11 @@ def _by_cli(run: Run, progress: Progress) -> dict[str, Any]:
         update = thread.submit(stack.up, on_output=lambda text: progress.say(text.rstrip()))
         try:
             return _values(update.result().outputs)
-        except BaseException:  # Ctrl-C too: the CLI alone would leave its plugins behind
+        except automation.CommandError:
+            raise embedded.ApplyError(
+                "the Pulumi CLI could not update the stack; see above"
+            ) from None
+        except BaseException:  # Ctrl-C: the CLI alone would leave its plugins behind
             end_all([each for each in here.children(recursive=True) if each not in before])
             raise
 

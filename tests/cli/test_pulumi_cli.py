@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from kubernetes import client
 from pulumi import automation
 
 from components.pull_credentials import SECRET, SOURCE
+from rehearsal.locations import CHECKOUT
 from rehearsal.stage import Run, api_client
 from tests.cli.conftest import Cli
 from tests.integration.rehearsals import interrupted_at, rehearsal
@@ -100,6 +104,27 @@ def test_a_switched_engine_leaves_no_moment_without_a_policy(cli: Cli) -> None:
             _assert_policy_before_kyverno(done.names("delete"))
     cli.put_back()
     cli.up()
+
+
+def test_a_failed_update_ends_the_rehearsal_with_the_clis_own_words(cli: Cli) -> None:
+    faults = f"http://{cli.run.volcengine}/-/faults"
+    fault = {"action": "ListKubeconfigs", "code": "AccessDenied", "status": 403}
+    assert httpx.post(faults, json=fault, trust_env=False).is_success
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "rehearsal", "deploy", "--engine", "pulumi"],
+            cwd=CHECKOUT,
+            env={**os.environ, "REHEARSAL_RUN": str(cli.run.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+    finally:
+        httpx.delete(faults, trust_env=False)
+    assert done.returncode == 1
+    assert "AccessDenied" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("rehearsal: the Pulumi CLI could not update")
 
 
 def test_ctrl_c_ends_the_cli_with_its_plugins() -> None:
