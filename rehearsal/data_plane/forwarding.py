@@ -15,8 +15,8 @@ CONNECTION_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding",
 
 async def forward(
     client: httpx.AsyncClient, request: Request, send: Send, *, corrupt: bool = False
-) -> int:
-    """Send a bodiless request on with `client` and its answer back; return the HTTP status.
+) -> None:
+    """Send a bodiless request on with `client` and its answer back.
 
     The request keeps its method, path and query. With `corrupt` the first byte of the answer's
     body is changed. A registry out of reach is answered with 502.
@@ -32,7 +32,7 @@ async def forward(
     except httpx.HTTPError:
         await send({"type": "http.response.start", "status": 502, "headers": []})
         await send({"type": "http.response.body", "body": b""})
-        return 502
+        return
     try:
         await send(
             {
@@ -50,7 +50,6 @@ async def forward(
         await send({"type": "http.response.body", "body": b""})
     finally:
         await answer.aclose()
-    return answer.status_code
 
 
 async def _body(answer: httpx.Response, *, corrupt: bool) -> AsyncIterator[bytes]:

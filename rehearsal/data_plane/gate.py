@@ -15,15 +15,16 @@ import asyncio
 import datetime as dt
 import json
 import time
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import httpx
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from rehearsal.data_plane.access_log import AccessLog, AccessRecord, Cache
-from rehearsal.data_plane.faults import FaultKind, FaultState
+from rehearsal.data_plane.faults import DataFault, FaultKind, FaultState
 from rehearsal.data_plane.forwarding import forward
 from rehearsal.data_plane.login import AuthMode, Identity, Login, LoginCheck, LoginError
 from rehearsal.data_plane.recorder import Content, UpstreamRecorder, content_of
@@ -102,14 +103,16 @@ class Gate:
         await self._client.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request and log it."""
+        """Answer one request and log it: whoever has the whole answer finds it in the log."""
         request = Request(scope, receive)
         came = dt.datetime.now(dt.UTC)
         started = time.monotonic()
         handling = _Handling(self._recorder.mark, content_of(request.url.path))
-        try:
-            await self._answer(request, send, handling)
-        finally:
+
+        def log() -> None:
+            if handling.logged:
+                return
+            handling.logged = True
             asked = handling.asked_upstream(self._recorder)
             self._log.append(
                 AccessRecord(
@@ -125,14 +128,21 @@ class Gate:
                 )
             )
 
-    async def _answer(self, request: Request, send: Send, handling: _Handling) -> None:
         fault = self._faults.meet()
-        if not self._registry.reachable or (fault and fault.kind is FaultKind.DROP):
-            await drop_connection(request.receive, send)
-            return
-        if fault and fault.kind is FaultKind.SILENT:
-            await _wait_for_disconnect(request)
-            return
+        try:
+            if not self._registry.reachable or (fault and fault.kind is FaultKind.DROP):
+                log()
+                await drop_connection(receive, send)
+            elif fault and fault.kind is FaultKind.SILENT:
+                await _wait_for_disconnect(request)
+            else:
+                await self._answer(request, _LastHeld(send, handling, log), handling, fault)
+        finally:
+            log()
+
+    async def _answer(
+        self, request: Request, send: Send, handling: _Handling, fault: DataFault | None
+    ) -> None:
         try:
             if fault and fault.kind is FaultKind.STATUS:
                 raise self._status_refusal(fault.status)
@@ -149,11 +159,10 @@ class Gate:
                     and content.kind == "blobs"
                 )
                 handling.forwarded = content is not None
-                handling.status = await forward(self._client, request, send, corrupt=corrupt)
+                await forward(self._client, request, send, corrupt=corrupt)
                 return
         except RefusalError as refusal:
             response = refusal.response()
-        handling.status = response.status_code
         await response(request.scope, request.receive, send)
 
     def _status_refusal(self, status: int) -> RefusalError:
@@ -241,6 +250,7 @@ class _Handling:
         self.status = 0
         self.user: str | None = None
         self.forwarded = False
+        self.logged = False
         self._mark = mark
         self._content = content
 
@@ -253,6 +263,33 @@ class _Handling:
         if not self.forwarded or self.status not in (200, 206, 304):
             return Cache.NONE
         return Cache.MISS if "GET" in asked else Cache.HIT
+
+
+class _LastHeld:
+    """A `send` that keeps each message until the next, to log before the last ones go out.
+
+    A client may have its whole answer with any of them: with the start of one to HEAD, with the
+    chunk that fills the content length.
+    """
+
+    def __init__(self, send: Send, handling: _Handling, log: Callable[[], None]) -> None:
+        self._send = send
+        self._handling = handling
+        self._log = log
+        self._held: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Take one message of an answer."""
+        if message["type"] == "http.response.start":
+            self._handling.status = message["status"]
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last:
+            self._log()
+        if self._held is not None:
+            await self._send(self._held)
+        self._held = message
+        if last:
+            await self._send(message)
 
 
 def _repository(path: str) -> str | None:

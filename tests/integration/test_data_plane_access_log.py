@@ -6,6 +6,8 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from rehearsal.data_plane.access_log import (
     AccessLog,
@@ -14,6 +16,12 @@ from rehearsal.data_plane.access_log import (
     parse_line,
     read_log,
 )
+from rehearsal.data_plane.certificates import Authority
+from rehearsal.data_plane.faults import FaultState
+from rehearsal.data_plane.gate import AccessLevel, Gate
+from rehearsal.data_plane.login import AuthMode
+from rehearsal.data_plane.recorder import UpstreamRecorder
+from rehearsal.data_plane.serving import Listener
 
 RECORD = AccessRecord(
     time=dt.datetime(2026, 11, 24, 9, 12, 3, 123000, tzinfo=dt.UTC),
@@ -54,3 +62,63 @@ def test_another_line_is_refused() -> None:
 
 def test_an_absent_log_is_empty(tmp_path: Path) -> None:
     assert read_log(tmp_path / "none") == []
+
+
+class Answering:
+    """A registry that lets everyone in to `library`."""
+
+    domain = "mirror.example"
+    username = "user"
+    password: str | None = None
+    reachable = True
+
+    def access_level(self, namespace: str) -> AccessLevel | None:
+        return "Public" if namespace == "library" else None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("GET", "/v2/library/nginx/manifests/latest", 200, id="content"),
+        pytest.param("HEAD", "/v2/library/nginx/manifests/latest", 200, id="head"),
+        pytest.param("GET", "/v2/", 401, id="refusal"),
+    ],
+)
+async def test_whoever_has_an_answer_finds_it_in_the_log(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    async def cache(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(b"manifest")(scope, receive, send)
+
+    log = AccessLog(tmp_path / "access.log")
+    recorder = UpstreamRecorder("https://upstream.invalid", Authority.create(tmp_path / "ca"))
+    async with Listener(cache) as listener:
+        gate = Gate(
+            Answering(),
+            cache_url=f"http://{listener.host}:{listener.port}",
+            recorder=recorder,
+            log=log,
+            mode=AuthMode.BOTH,
+            faults=FaultState(),
+        )
+        logged: list[list[int]] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(_: Message) -> None:
+            logged.append([each.status for each in read_log(log.path)])
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [],
+        }
+        await gate(scope, receive, send)
+        await gate.close()
+        await recorder.close()
+    assert logged[-2:] == [[status], [status]]
+    assert len(read_log(log.path)) == 1
