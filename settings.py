@@ -32,7 +32,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from components.redirect_policy import has_match_conditions, reads_every_image, unavailable
+from components.redirect_policy import unavailable
+from components.versions import has_match_conditions, reads_every_image
 
 PROJECT = "vke-dockerhub-proxy"
 

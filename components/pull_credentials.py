@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
-import yaml
 
 from components import PACKAGE
 from components.node_mirror import NAMESPACE as NODES
+from components.policy_parts import excluded_namespaces, load
 from components.pull_check import NAMESPACE as CHECK
 from components.pull_check import docker_config
-from components.redirect_policy import EXCLUDED_NAMESPACES
+from components.versions import version
 
 SECRET = "dockerhub-proxy-login"  # noqa: S105 - the Secret's name
 """The name of the Secret, in its source namespace and in every copy."""
 SOURCE = "dockerhub-proxy"
 """The namespace the Secret is copied from."""
-
-_POLICY = (
-    Path(__file__).resolve().parent.parent / "policies" / "pull-credentials" / "cluster-policy.yaml"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +103,15 @@ class PullCredentials(pulumi.ComponentResource):
 
 def copying_policy(args: PullCredentialsArgs) -> dict[str, Any]:
     """The policy of `policies/pull-credentials/` with these values put in."""
-    manifest: dict[str, Any] = yaml.safe_load(_POLICY.read_text(encoding="utf-8"))
+    (manifest,) = load("pull-credentials/cluster-policy.yaml")
     manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
     (rule,) = manifest["spec"]["rules"]
-    names: Mapping[str, None] = dict.fromkeys(
-        [*EXCLUDED_NAMESPACES, SOURCE, CHECK, NODES, *args.excluded_namespaces]
+    rule["exclude"]["any"][0]["resources"]["names"] = excluded_namespaces(
+        [SOURCE, CHECK, NODES, *args.excluded_namespaces]
     )
-    rule["exclude"]["any"][0]["resources"]["names"] = list(names)
-    minor = int(args.kyverno_version.partition(".")[2])
-    if minor < 13:  # the rule's own field is there from Kyverno 1.13 on
+    if version(args.kyverno_version) < (
+        1,
+        13,
+    ):  # the rule's own field is from 1.13
         manifest["spec"]["generateExisting"] = rule["generate"].pop("generateExisting")
     return manifest

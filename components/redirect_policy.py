@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-import yaml
+from components.policy_parts import (
+    POLICIES,
+    add_match_conditions,
+    excluded_namespaces,
+    load,
+    set_match_condition,
+    with_blanks,
+)
+from components.versions import UNKNOWN, version
 
-FOLDER: Final = Path(__file__).resolve().parent.parent / "policies" / "image-redirect"
+FOLDER: Final = POLICIES / "image-redirect"
 """Where the policies are, valid as they stand."""
 
 ENGINES: Final = ("ClusterPolicy", "MutatingPolicy", "MutatingAdmissionPolicy")
@@ -28,20 +35,15 @@ OPT_OUT_VALUE: Final = "disabled"
 ORIGINALS_ANNOTATION: Final = "vke-dockerhub-proxy/original-references"
 """The annotation of a redirected Pod: JSON, container name (`volumes/<name>`) to image written."""
 
-EXCLUDED_NAMESPACES: Final = ("kube-system", "kyverno")
-"""Namespaces whose Pods must start without the proxy and without Kyverno."""
-
 EXCLUDED_POD_LABELS: Final = ("cnpg.io/cluster",)
 """Labels of Pods whose operator compares their images with what it wrote, and would loop for ever:
 CloudNativePG (cloudnative-pg#4138)."""
 
-_SERVED_TEXT = "' library '"
 _SERVED_MAP = "{'library': 'public'}"
-_NAMESPACE = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*")
+_LITERAL = re.compile(r"[a-z0-9._-]+")
+"""What may stand between the quotes and blanks of a policy's expressions."""
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+")
 _OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
-
-_UNKNOWN: Final = (999, 0)
 
 Lift = Callable[[Any, Callable[[Any], Any]], Any]
 """Applies a function to a value, now or once the value is known (`pulumi.Output.apply`)."""
@@ -76,8 +78,8 @@ class RedirectValues:
         if not self.namespaces:
             raise ValueError("namespaces is empty: name at least one that the proxy serves")
         for each in self.namespaces:
-            if not _NAMESPACE.fullmatch(each):
-                raise ValueError(f"namespaces has {each!r}: not a Docker Hub namespace")
+            if not _LITERAL.fullmatch(each):
+                raise ValueError(f"namespaces has {each!r}: it cannot stand in a policy")
         for each in self.private_namespaces:
             if each not in self.namespaces:
                 raise ValueError(f"private_namespaces has {each!r}, which namespaces has not")
@@ -101,7 +103,7 @@ def unavailable(
     have no `request` there, and no policy sees what a Pod was before an update), and Kubernetes'
     feature gate MutatingAdmissionPolicy (beta in 1.34, stable and on in 1.36).
     """
-    kubernetes, kyverno = _version(kubernetes_version), _version(kyverno_version)
+    kubernetes, kyverno = version(kubernetes_version), version(kyverno_version)
     reason = None
     if engine == "MutatingAdmissionPolicy":
         if kubernetes < (1, 34):
@@ -124,7 +126,7 @@ def unavailable(
             f"Kyverno {kyverno_version} is older than this ClusterPolicy can be used with, 1.11"
             " (chart 3.1). Set kyverno.version to 3.1.0 or newer."
         )
-    elif (1, 20) <= kyverno < _UNKNOWN:
+    elif (1, 20) <= kyverno < UNKNOWN:
         reason = (
             f"Kyverno {kyverno_version} is newer than any this ClusterPolicy was tried with (1.19);"
             " ClusterPolicy is deprecated since 1.17 and planned for removal. Set redirect.engine"
@@ -162,9 +164,9 @@ def render(
         )
     if engine == "ClusterPolicy":
         file = "cluster-policy-lookup.yaml" if lookup else "cluster-policy.yaml"
-        (policy,) = _load(file)
+        (policy,) = load(f"image-redirect/{file}")
         _fill_cluster_policy(policy, values, lift)
-        (patch,) = _load("patches/cluster-policy-match-conditions.yaml")
+        (patch,) = load("image-redirect/patches/cluster-policy-match-conditions.yaml")
         add_match_conditions(
             policy,
             patch,
@@ -174,21 +176,17 @@ def render(
         )
         return [policy]
     if engine == "MutatingPolicy":
-        (policy,) = _load("mutating-policy.yaml")
+        (policy,) = load("image-redirect/mutating-policy.yaml")
         policy["spec"]["webhookConfiguration"]["timeoutSeconds"] = values.timeout_seconds
         _fill_cel_policy(policy, values, lift)
         return [policy]
-    policy, binding = _load("mutating-admission-policy.yaml")
+    policy, binding = load("image-redirect/mutating-admission-policy.yaml")
     _fill_cel_policy(policy, values, lift)
     binding["metadata"]["name"] = binding["spec"]["policyName"] = values.name
-    stable = _version(kubernetes_version) >= (1, 36)
+    stable = version(kubernetes_version) >= (1, 36)
     for each in (policy, binding):
         each["apiVersion"] = f"admissionregistration.k8s.io/{'v1' if stable else 'v1beta1'}"
     return [policy, binding]
-
-
-def _load(file: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((FOLDER / file).read_text(encoding="utf-8")))
 
 
 def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift) -> None:
@@ -207,7 +205,7 @@ def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift)
         _selector(OPT_OUT_LABEL, "NotIn", OPT_OUT_VALUE),
         *(_selector(key, "DoesNotExist") for key in _excluded_pod_labels(values)),
     ]
-    _set_match_condition(spec["matchConditions"], _SERVED_MAP, _served_in_cel(values))
+    set_match_condition(spec["matchConditions"], _SERVED_MAP, _served_in_cel(values))
     variables = {each["name"]: each for each in spec["variables"]}
     variables["domain"]["expression"] = lift(values.domain, _domain_in_cel)
     variables["served"]["expression"] = _served_in_cel(values)
@@ -243,58 +241,6 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
     }
 
 
-def has_match_conditions(kyverno_version: str | None, kubernetes_version: str | None) -> bool:
-    """Whether a ClusterPolicy can say for which Pods Kyverno is called.
-
-    Kyverno has match conditions from 1.12 on; Kubernetes has them for webhooks, on by default, from
-    1.28 on. A version of None is taken as recent enough.
-    """
-    return _version(kyverno_version) >= (1, 12) and _version(kubernetes_version) >= (1, 28)
-
-
-def reads_every_image(kyverno_version: str | None) -> bool:
-    """Whether this Kyverno reads all images of a Pod it is called for, and denies it if it cannot.
-
-    Source: Kyverno 1.11.5 and 1.12.6 as they ran; from 1.13 on only a policy that names them does.
-    """
-    return _version(kyverno_version) < (1, 13)
-
-
-def add_match_conditions(
-    policy: dict[str, Any],
-    patch: Mapping[str, Any],
-    namespaces: Sequence[str],
-    *,
-    kubernetes_version: str | None,
-    kyverno_version: str | None,
-) -> None:
-    """Keep Kyverno from being called in vain, where both versions can.
-
-    `patch` is the policy's file of match conditions, with `' library '` as its parameter. From
-    Kyverno 1.13 on the timeout stands beside them and nowhere else; Kyverno 1.12 is not to be asked
-    about Pods with an image it cannot read.
-    """
-    if not has_match_conditions(kyverno_version, kubernetes_version):
-        return
-    conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]
-    _set_match_condition(conditions, _SERVED_TEXT, f"'{with_blanks(namespaces)}'")
-    if reads_every_image(kyverno_version):
-        (more,) = _load("patches/kyverno-1.12.yaml")
-        conditions = [*conditions, *more["spec"]["webhookConfiguration"]["matchConditions"]]
-    spec = policy["spec"]
-    spec["webhookConfiguration"] = {"matchConditions": conditions}
-    if _version(kyverno_version) >= (1, 13):
-        spec["webhookConfiguration"]["timeoutSeconds"] = spec.pop("webhookTimeoutSeconds")
-
-
-def _set_match_condition(conditions: Iterable[dict[str, Any]], default: str, served: str) -> None:
-    """Put a literal, the namespaces served, in the place of the file's own, which is there once."""
-    having = [each for each in conditions if default in each["expression"]]
-    if len(having) != 1 or having[0]["expression"].count(default) != 1:
-        raise ValueError(f"the match conditions do not hold {default} once")
-    having[0]["expression"] = having[0]["expression"].replace(default, served)
-
-
 def _served_in_cel(values: RedirectValues) -> str:
     private = set(values.private_namespaces)
     access: Mapping[str, str] = {
@@ -315,16 +261,6 @@ def _checked_domain(domain: str) -> str:
     return domain
 
 
-def with_blanks(words: Sequence[str]) -> str:
-    """The words with a blank before and after each, as the policies look them up."""
-    return " ".join(["", *dict.fromkeys(words), ""]) if words else " "
-
-
-def excluded_namespaces(more: Sequence[str]) -> list[str]:
-    """`EXCLUDED_NAMESPACES` and more, each once."""
-    return list(dict.fromkeys([*EXCLUDED_NAMESPACES, *more]))
-
-
 def _excluded_pod_labels(values: RedirectValues) -> list[str]:
     return list(dict.fromkeys([*EXCLUDED_POD_LABELS, *values.excluded_pod_labels]))
 
@@ -332,13 +268,3 @@ def _excluded_pod_labels(values: RedirectValues) -> list[str]:
 def _selector(key: str, operator: str, *values: str) -> dict[str, Any]:
     selector: dict[str, Any] = {"key": key, "operator": operator}
     return {**selector, "values": list(values)} if values else selector
-
-
-def _version(text: str | None) -> tuple[int, int]:
-    """Major and minor of a version such as `v1.32.4-vke.3`; a high one for None."""
-    if text is None:
-        return _UNKNOWN
-    found = re.match(r"v?(\d+)\.(\d+)", text)
-    if not found:
-        raise ValueError(f"{text!r} is not a version such as 1.32")
-    return int(found[1]), int(found[2])

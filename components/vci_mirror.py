@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
-import yaml
 
 from components import PACKAGE
-from components.redirect_policy import add_match_conditions, excluded_namespaces, with_blanks
-
-_FOLDER = Path(__file__).resolve().parent.parent / "policies" / "vci-mirror"
+from components.policy_parts import (
+    add_match_conditions,
+    excluded_namespaces,
+    load,
+    with_blanks,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,8 @@ class VciMirror(pulumi.ComponentResource):
 def annotating_policy(args: VciMirrorArgs) -> dict[str, Any]:
     """The policy of `policies/vci-mirror/` with these values put in."""
     served = sorted(args.namespaces)
-    manifest: dict[str, Any] = _load("cluster-policy.yaml")
+    (manifest,) = load("vci-mirror/cluster-policy.yaml")
+    (conditions,) = load("vci-mirror/patches/cluster-policy-match-conditions.yaml")
     manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
     spec = manifest["spec"]
     spec["webhookTimeoutSeconds"] = args.timeout_seconds
@@ -79,13 +81,9 @@ def annotating_policy(args: VciMirrorArgs) -> dict[str, Any]:
     rule["context"][0]["variable"]["value"] = values
     add_match_conditions(
         manifest,
-        _load("patches/cluster-policy-match-conditions.yaml"),
+        conditions,
         served,
         kubernetes_version=args.kubernetes_version,
         kyverno_version=args.kyverno_version,
     )
     return manifest
-
-
-def _load(file: str) -> Any:
-    return yaml.safe_load((_FOLDER / file).read_text(encoding="utf-8"))

@@ -175,8 +175,8 @@ def test_an_engine_a_version_has_not_is_a_clear_error(
     ("values", "message"),
     [
         ({"namespaces": []}, "namespaces is empty"),
-        ({"namespaces": ["a'b"]}, "not a Docker Hub namespace"),
-        ({"namespaces": ["{{a}}"]}, "not a Docker Hub namespace"),
+        ({"namespaces": ["a'b"]}, "cannot stand in a policy"),
+        ({"namespaces": ["{{a}}"]}, "cannot stand in a policy"),
         ({"private_namespaces": ["other"]}, "which namespaces has not"),
         ({"domain": "proxy"}, "not a registry's host name"),
         ({"domain": "a.b/c"}, "not a registry's host name"),
