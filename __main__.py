@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
-import settings as inputs
 from components.cluster import Cluster, ClusterArgs
 from components.credential_addon import CredentialAddon, CredentialAddonArgs
 from components.image_redirect import ImageRedirect, ImageRedirectArgs
@@ -17,7 +16,7 @@ from components.pull_check import PullCheck, PullCheckArgs
 from components.pull_credentials import SECRET, PullCredentials, PullCredentialsArgs
 from components.vci_mirror import VciMirror, VciMirrorArgs
 from components.vpc_access import VpcAccess, VpcAccessArgs, VpcArgs
-from settings import Settings
+from settings import ClusterSettings, Edition, PodLogin, Settings, Way, load, secret, warnings
 
 
 def main() -> None:
@@ -28,8 +27,8 @@ def main() -> None:
     Nothing is redirected to a proxy that does not serve, and the policy is the first to be taken
     away.
     """
-    settings = inputs.load()
-    for note in inputs.warnings(settings):
+    settings = load()
+    for note in warnings(settings):
         pulumi.log.warn(note)
     registry = declare_registry(settings)
     clusters = {each.name: declare_cluster(each) for each in settings.clusters}
@@ -49,9 +48,9 @@ def main() -> None:
             redirects[each.name] = declare_redirect(
                 settings, each, clusters[each.name], registry, made
             )
-        if inputs.Way.VCI in each.ways:
+        if Way.VCI in each.ways:
             vci[each.name] = declare_vci_mirror(settings, each, clusters[each.name], registry, made)
-        if inputs.Way.NODES in each.ways:
+        if Way.NODES in each.ways:
             mirrors[each.name] = declare_node_mirror(
                 settings, each.name, clusters[each.name], registry, ready
             )
@@ -70,22 +69,22 @@ def declare_registry(settings: Settings) -> ProxyRegistry:
             project=registry.project,
             tags=registry.tags,
             dockerhub_username=settings.dockerhub.username,
-            dockerhub_password=inputs.secret(settings.dockerhub.password),
-            login_password=inputs.secret(settings.login.password),
+            dockerhub_password=secret(settings.dockerhub.password),
+            login_password=secret(settings.login.password),
             protection=registry.protection,
             replacement_allowed=registry.replacement_allowed(),
         ),
     )
 
 
-def declare_cluster(cluster: inputs.Cluster) -> Cluster:
+def declare_cluster(cluster: ClusterSettings) -> Cluster:
     """One cluster and its Kubernetes provider."""
     return Cluster(
         cluster.name,
         ClusterArgs(
             cluster_id=cluster.cluster_id,
             endpoint=cluster.endpoint,
-            kubeconfig=inputs.secret(cluster.kubeconfig) or "",
+            kubeconfig=secret(cluster.kubeconfig) or "",
             vpc_id=cluster.vpc_id,
             subnet_id=cluster.subnet_id,
             kubernetes_version=cluster.kubernetes_version,
@@ -97,7 +96,7 @@ def declare_vpc_access(
     settings: Settings, registry: ProxyRegistry, clusters: Sequence[Cluster]
 ) -> VpcAccess | None:
     """The VPCs let in; None for Micro, which the whole region reaches (page)."""
-    if settings.registry.edition is inputs.Edition.MICRO:
+    if settings.registry.edition is Edition.MICRO:
         return None
     return VpcAccess(
         "dockerhub",
@@ -128,27 +127,27 @@ def declare_pull_check(
             domain=registry.domain,
             image=settings.pull_check.image,
             username=registry.username,
-            password=inputs.secret(settings.login.password),
+            password=secret(settings.login.password),
         ),
         pulumi.ResourceOptions(providers=[target.provider], depends_on=serving),
     )
 
 
-def redirects_in(settings: Settings, cluster: inputs.Cluster) -> bool:
+def redirects_in(settings: Settings, cluster: ClusterSettings) -> bool:
     """Whether Pods of this cluster are redirected at admission."""
-    return settings.redirect.enabled and inputs.Way.ADMISSION in cluster.ways
+    return settings.redirect.enabled and Way.ADMISSION in cluster.ways
 
 
 def declare_kyverno(
     settings: Settings,
-    cluster: inputs.Cluster,
+    cluster: ClusterSettings,
     target: Cluster,
     serving: Sequence[pulumi.Resource],
 ) -> Kyverno | None:
     """Kyverno in one cluster; None where no policy is Kyverno's, or it is there already."""
     redirect, kyverno = settings.redirect, settings.kyverno
     needed = redirects_in(settings, cluster) and redirect.engine.needs_kyverno
-    if not kyverno.install or not (needed or inputs.Way.VCI in cluster.ways):
+    if not kyverno.install or not (needed or Way.VCI in cluster.ways):
         return None
     return Kyverno(
         f"{cluster.name}-kyverno",
@@ -168,13 +167,13 @@ def declare_kyverno(
 
 def declare_credential_addon(
     settings: Settings,
-    cluster: inputs.Cluster,
+    cluster: ClusterSettings,
     registry: ProxyRegistry,
     serving: Sequence[pulumi.Resource],
 ) -> CredentialAddon | None:
     """VKE's add-on that gives Pods logins; None unless it is asked for and a login is needed."""
     login, cluster_id = settings.login, cluster.cluster_id
-    if login.pods is not inputs.PodLogin.ADDON or not settings.registry.private_namespaces:
+    if login.pods is not PodLogin.ADDON or not settings.registry.private_namespaces:
         return None
     if cluster_id is None:
         raise ValueError(f"cluster {cluster.name!r} has no clusterId; the settings' rules need one")
@@ -195,7 +194,7 @@ def declare_credential_addon(
 
 def declare_vci_mirror(
     settings: Settings,
-    cluster: inputs.Cluster,
+    cluster: ClusterSettings,
     target: Cluster,
     registry: ProxyRegistry,
     ready: Sequence[pulumi.Resource],
@@ -220,7 +219,7 @@ def declare_vci_mirror(
 
 def declare_redirect(
     settings: Settings,
-    cluster: inputs.Cluster,
+    cluster: ClusterSettings,
     target: Cluster,
     registry: ProxyRegistry,
     serving: Sequence[pulumi.Resource],
@@ -266,7 +265,7 @@ def declare_node_mirror(
             domain=registry.domain,
             image=mirror.image or pulumi.Output.concat(registry.domain, "/library/busybox:latest"),
             username=registry.username if login else None,
-            password=inputs.secret(login),
+            password=secret(login),
             strict=mirror.strict,
             ca_certificate=mirror.ca_certificate,
             restart_command=mirror.restart_command,
@@ -284,8 +283,8 @@ def declare_pull_credentials(
     ready: Sequence[pulumi.Resource],
 ) -> PullCredentials | None:
     """The login for redirected Pods; None where all is public, or VKE's add-on brings logins."""
-    password = inputs.secret(settings.login.password)
-    copied = settings.login.pods is inputs.PodLogin.SECRET
+    password = secret(settings.login.password)
+    copied = settings.login.pods is PodLogin.SECRET
     if password is None or not copied or not settings.registry.private_namespaces:
         return None
     return PullCredentials(

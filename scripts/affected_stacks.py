@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PROGRAM = ("Pulumi.yaml", "__main__.py", "settings.py", "requirements.txt")
-FOLDERS = ("components/", "policies/")
+FOLDERS = ("inputs/", "components/", "policies/", "nodes/")
 NOT_PREVIEWED = {"rehearsal"}
 
 
@@ -28,7 +28,10 @@ def affected(changed: Iterable[str], stacks: Iterable[str]) -> list[str]:
 def main() -> None:
     """Print the affected stacks of this checkout."""
     root = Path(__file__).resolve().parent.parent
-    stacks = [each.name.split(".")[1] for each in root.glob("Pulumi.*.yaml")]
+    stacks = [
+        each.name.removeprefix("Pulumi.").removesuffix(".yaml")
+        for each in root.glob("Pulumi.*.yaml")
+    ]
     changed = (line.strip() for line in sys.stdin)
     sys.stdout.write(json.dumps(affected(changed, stacks)) + "\n")
 

@@ -16,6 +16,7 @@ from kubernetes import client
 
 from components.credential_addon import ADDON
 from components.pull_credentials import SOURCE
+from inputs.problems import PROJECT
 from rehearsal.engine import embedded
 from rehearsal.engine.deploy import STACK, stack_config
 from rehearsal.engine.kubernetes_applier import KubernetesApplier
@@ -25,7 +26,6 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
-from settings import PROJECT
 from tests.integration.rehearsals import rehearsal, run_of
 from tests.integration.volcengine_stage import wait_until
 

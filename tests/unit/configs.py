@@ -6,8 +6,8 @@ import json
 from copy import deepcopy
 from typing import Any
 
+from inputs.problems import PROJECT
 from rehearsal.engine.stack_file import StackConfig
-from settings import PROJECT
 
 MICRO: dict[str, Any] = {
     "registry": {"name": "hub-dev", "namespaces": [{"name": "library", "access": "Public"}]},

@@ -9,6 +9,7 @@ import pulumi
 import pytest
 
 from components import PACKAGE
+from inputs.model import Registry
 from rehearsal.engine.embedded import Secret
 from settings import SettingsError
 from tests.unit.configs import ENTERPRISE, MICRO, changed, config
@@ -111,9 +112,7 @@ def test_what_would_replace_the_registry_is_not_passed_on(enterprise: Recording)
 
 
 def test_on_the_day_named_the_registry_may_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    import settings
-
-    monkeypatch.setattr(settings.Registry, "replacement_allowed", lambda *_: True)
+    monkeypatch.setattr(Registry, "replacement_allowed", lambda *_: True)
     document = changed(ENTERPRISE, "registry.allowReplacementOn", "2026-01-01")
     registry = record(config(document)).one(REGISTRY)
     assert registry.ignore_changes == ()

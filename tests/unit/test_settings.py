@@ -11,19 +11,10 @@ import pulumi
 import pytest
 from pulumi.runtime import set_all_config
 
-from settings import (
-    PROJECT,
-    SECTIONS,
-    Access,
-    Edition,
-    Engine,
-    Problem,
-    Settings,
-    SettingsError,
-    load,
-    parse,
-    warnings,
-)
+from inputs.model import SECTIONS
+from inputs.problems import PROJECT, Problem, SettingsError
+from inputs.values import Access, Edition, Engine
+from settings import Settings, load, parse, warnings
 from tests.unit.configs import ENTERPRISE, MICRO, changed, config
 
 
