@@ -9,15 +9,17 @@ API, "provider" Pulumi's Volcengine provider.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import SecretStr
 
 from inputs.model import SECTIONS, Settings
 from inputs.model import Cluster as ClusterSettings
-from inputs.plain_secrets import plain_secrets
+from inputs.plain_secrets import plain_secrets, section_in
 from inputs.problems import PROJECT, Problem, SettingsError
 from inputs.rules import across, warnings
 from inputs.validation import validate
@@ -49,7 +51,8 @@ def load() -> Settings:
         SettingsError: with every problem found.
     """
     config = pulumi.Config(PROJECT)
-    raw: dict[str, Any] = {}
+    stack_file = Path(__file__).resolve().with_name(f"Pulumi.{pulumi.get_stack()}.yaml")
+    raw: dict[str, Any] = dict.fromkeys(_unknown_keys())
     problems: list[Problem] = []
     for section in SECTIONS:
         text = config.get(section)
@@ -67,13 +70,22 @@ def load() -> Settings:
                 )
             )
             continue
-        if not pulumi.runtime.is_config_secret(f"{PROJECT}:{section}"):
-            problems += plain_secrets(section, raw[section])
+        encrypted = pulumi.runtime.is_config_secret(f"{PROJECT}:{section}")
+        problems += plain_secrets(
+            section, section_in(stack_file, section) if encrypted else raw[section]
+        )
     region = pulumi.Config("volcengine").get("region")
     return parse(raw, region=region, found=problems)
 
 
-def parse(raw: Mapping[str, Any], *, region: str | None, found: Iterable[Problem] = ()) -> Settings:
+def _unknown_keys() -> list[str]:
+    """The project's keys in the config that are no section; Pulumi itself takes any."""
+    keys = {**get_config_env(), **CONFIG.get()}
+    own = (key.removeprefix(f"{PROJECT}:") for key in keys if key.startswith(f"{PROJECT}:"))
+    return [key for key in own if key not in SECTIONS]
+
+
+def parse(raw: Mapping[str, Any], *, region: str | None, found: Sequence[Problem] = ()) -> Settings:
     """Turn plain config into `Settings`; `found` are problems known already.
 
     Raises:
@@ -89,11 +101,11 @@ def parse(raw: Mapping[str, Any], *, region: str | None, found: Iterable[Problem
                 do="pulumi config set volcengine:region cn-beijing",
             )
         )
-    document = {**raw, "region": region or "unset"}
-    settings, refused = validate(document)
-    problems += refused
-    if settings is not None:
-        problems += across(settings)
-    if problems or settings is None:
+    read = validate({**raw, "region": region or "unset"})
+    problems += read.problems
+    if read.settings is not None:
+        refused = [*read.refused, *(each.setting for each in found)]
+        problems += map(read.as_written, across(read.settings, refused))
+    if problems or read.settings is None:
         raise SettingsError(list(dict.fromkeys(problems)))
-    return settings
+    return read.settings

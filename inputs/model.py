@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
 
 from inputs.values import (
     Access,
     AddonVersion,
+    Certificate,
     ChartVersion,
     ClusterId,
     ClusterName,
@@ -18,8 +19,12 @@ from inputs.values import (
     Endpoint,
     Engine,
     FailurePolicy,
+    HelmRepository,
+    Kubeconfig,
     KubernetesName,
     KubernetesVersion,
+    LabelKey,
+    LoginPassword,
     Lookup,
     NamespaceName,
     PodLogin,
@@ -28,7 +33,6 @@ from inputs.values import (
     SubnetId,
     VpcId,
     Way,
-    login_password,
     matching,
 )
 
@@ -73,7 +77,7 @@ class Registry(Section):
         list[Annotated[DockerHubNamespace, BeforeValidator(_namespace_from_name)]],
         Field(min_length=1),
     ]
-    project: str = "default"
+    project: Annotated[str, Field(min_length=1)] = "default"
     tags: dict[str, str] = {}
     protection: bool = True
     """Refuse to delete the registry, and with it its cache, by `pulumi destroy`."""
@@ -95,7 +99,7 @@ class DockerHub(Section):
     """The Docker Hub account with which the proxy pulls."""
 
     username: Annotated[str, Field(min_length=1)] | None = None
-    password: SecretStr | None = None
+    password: Annotated[SecretStr, Field(min_length=1)] | None = None
 
 
 class LoginAddon(Section):
@@ -112,7 +116,7 @@ class LoginAddon(Section):
 class Login(Section):
     """The registry user's login; the API makes up the user name."""
 
-    password: Annotated[SecretStr, AfterValidator(login_password)] | None = None
+    password: LoginPassword | None = None
     pods: PodLogin = PodLogin.SECRET
     addon: LoginAddon = LoginAddon()
 
@@ -123,7 +127,7 @@ class Cluster(Section):
     name: ClusterName
     cluster_id: ClusterId | None = None
     endpoint: Endpoint = Endpoint.PUBLIC
-    kubeconfig: SecretStr | None = None
+    kubeconfig: Kubeconfig | None = None
     vpc_id: VpcId | None = None
     subnet_id: SubnetId | None = None
     kubernetes_version: KubernetesVersion | None = None
@@ -137,13 +141,13 @@ class Kyverno(Section):
     namespace: KubernetesName = "kyverno"
     chart: Annotated[str, Field(min_length=1)] = "kyverno"
     """A chart's name in `repository`, an `oci://` reference, or a path."""
-    repository: str | None = None
+    repository: HelmRepository | None = None
     """A Helm repository's URL; Kyverno's own when `chart` is a bare name and this is not set."""
     version: ChartVersion = "3.9.1"
     """The chart's version; chart 3.N is Kyverno 1.(N+10). With `install: false`, what is there."""
     image_registry: RegistryHost | None = None
     """Where the cluster pulls Kyverno's own images; null leaves the chart's (reg.kyverno.io)."""
-    replicas: Annotated[int, Field(ge=1)] = 3
+    replicas: Annotated[int, Field(ge=1, strict=True)] = 3
     values: dict[str, Any] = {}
     """Chart values, merged key by key over the ones this stack sets."""
 
@@ -165,7 +169,7 @@ class Exclusions(Section):
     """Pods the redirect leaves alone, beside kube-system, Kyverno's namespace and mirror Pods."""
 
     namespaces: list[KubernetesName] = []
-    pod_labels: list[str] = []
+    pod_labels: list[LabelKey] = []
     """Label keys whose mere presence excludes a Pod; for operators that compare images."""
 
 
@@ -175,7 +179,7 @@ class Redirect(Section):
     enabled: bool = True
     engine: Engine = Engine.CLUSTER_POLICY
     failure_policy: FailurePolicy = FailurePolicy.IGNORE
-    timeout_seconds: Annotated[int, Field(ge=1, le=30)] = 2
+    timeout_seconds: Annotated[int, Field(ge=1, le=30, strict=True)] = 2
     lookup: Lookup = Lookup.NONE
     exclude: Exclusions = Exclusions()
 
@@ -187,7 +191,7 @@ class NodeMirror(Section):
     """What the DaemonSet runs, a busybox; `library/busybox:latest` of the proxy when not set."""
     strict: bool = False
     """Do not fall back to Docker Hub while the proxy fails."""
-    ca_certificate: str | None = None
+    ca_certificate: Certificate | None = None
     """The authority that signed the proxy's certificate, PEM, if nodes do not trust it already."""
     restart_command: Annotated[str, Field(min_length=1)] = "systemctl restart containerd"
     privileged: bool = False

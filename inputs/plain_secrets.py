@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from inputs.problems import SECRET_FIELDS, Problem, command, written
+import yaml
+
+from inputs.problems import PROJECT, SECRET_FIELDS, Problem, command, written
 
 
 def plain_secrets(section: str, value: Any, path: tuple[int | str, ...] = ()) -> list[Problem]:
-    """Secrets that stand in the stack file in plain."""
+    """The secrets that are not encrypted in a section, as the stack file has it."""
     problems: list[Problem] = []
     items: Iterable[tuple[int | str, Any]] = ()
     if isinstance(value, dict):
@@ -18,7 +21,10 @@ def plain_secrets(section: str, value: Any, path: tuple[int | str, ...] = ()) ->
         items = enumerate(value)
     for key, child in items:
         here = (*path, key)
-        if key in SECRET_FIELDS and child:
+        encrypted = isinstance(child, dict) and set(child) == {"secure"}
+        if key not in SECRET_FIELDS:
+            problems += plain_secrets(section, child, here)
+        elif child and not encrypted:
             setting = written((section, *here))
             problems.append(
                 Problem(
@@ -29,6 +35,18 @@ def plain_secrets(section: str, value: Any, path: tuple[int | str, ...] = ()) ->
                     + command(setting, secret=True),
                 )
             )
-        else:
-            problems += plain_secrets(section, child, here)
     return problems
+
+
+def section_in(stack_file: Path, section: str) -> Any:
+    """A section as a stack file has it, secrets encrypted; None when it is not to be read there.
+
+    Pulumi calls a section a secret as a whole when one value in it is encrypted, whatever stands
+    beside it; the file tells.
+    """
+    try:
+        document = yaml.safe_load(stack_file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None
+    config = document.get("config") if isinstance(document, Mapping) else None
+    return config.get(f"{PROJECT}:{section}") if isinstance(config, Mapping) else None

@@ -14,6 +14,9 @@ PROJECT = "vke-dockerhub-proxy"
 SECRET_FIELDS = frozenset({"password", "kubeconfig"})
 """Keys whose values are secrets, wherever they stand."""
 
+LONGEST_SHOWN = 100
+"""Characters of a value in a message."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -55,7 +58,15 @@ def shown(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "an empty list" if not value else f"a list of {len(value)}"
-    return "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, and not which: where a structure is wanted a secret may stand."""
+    if isinstance(value, str):
+        return "text"
+    return "a number" if isinstance(value, int | float) else shown(value)
 
 
 def command(setting: str, value: str = "<value>", *, secret: bool = False) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from components.redirect_policy import unavailable
 from components.versions import has_match_conditions, reads_every_image
+from inputs.kubeconfig import cluster_in
 from inputs.model import Cluster, LoginAddon, Settings
 from inputs.problems import Problem, command
 from inputs.values import Edition, Engine, Lookup, PodLogin, Way
@@ -15,25 +17,34 @@ STANDARD_REGISTRY_QUOTA: Mapping[str, int] = {"cn-beijing": 3, "cn-guangzhou": 1
 """Enterprise (standard) registries per account and region (Volcengine docs 6420/113745)."""
 
 
-def across(settings: Settings) -> Iterator[Problem]:
-    """The rules that hold between settings."""
-    registry = settings.registry
-    yield from _once(
-        "registry.namespaces", "namespace", (each.name for each in registry.namespaces)
-    )
-    yield from _once("registry.extraVpcs", "VPC", (each.vpc_id for each in registry.extra_vpcs))
+Rule = Callable[[Settings], Iterator[Problem]]
+
+
+def across(settings: Settings, refused: Iterable[str] = ()) -> Iterator[Problem]:
+    """The problems between settings.
+
+    `refused` are settings that were not understood: a rule that would judge what stands in their
+    place is left out.
+    """
+    unknown = [re.sub(r"\[[0-9]+\]", "", each) + "." for each in refused]
+    for rule, reads in RULES.items():
+        asked = [f"{each}." for each in reads]
+        if not any(a.startswith(b) or b.startswith(a) for a in asked for b in unknown):
+            yield from rule(settings)
+
+
+def _namespaces_once(settings: Settings) -> Iterator[Problem]:
+    names = (each.name for each in settings.registry.namespaces)
+    yield from _once("registry.namespaces", "namespace", names)
+
+
+def _extra_vpcs_once(settings: Settings) -> Iterator[Problem]:
+    ids = (each.vpc_id for each in settings.registry.extra_vpcs)
+    yield from _once("registry.extraVpcs", "VPC", ids)
+
+
+def _cluster_names_once(settings: Settings) -> Iterator[Problem]:
     yield from _once("clusters", "cluster name", (each.name for each in settings.clusters))
-    yield from _credential_rules(settings)
-    yield from _network_rules(settings)
-    for index, cluster in enumerate(settings.clusters):
-        yield from _cluster_rules(settings, cluster, f"clusters[{index}]")
-    yield from _kyverno_rules(settings)
-    if settings.redirect.enabled:
-        yield from _engine_rules(settings)
-    if settings.clusters:
-        yield from _pull_rules(settings)
-    yield from _addon_rules(settings)
-    yield from _vci_rules(settings)
 
 
 def _once(setting: str, what: str, values: Iterable[str]) -> Iterator[Problem]:
@@ -49,60 +60,73 @@ def _once(setting: str, what: str, values: Iterable[str]) -> Iterator[Problem]:
         )
 
 
-def _credential_rules(settings: Settings) -> Iterator[Problem]:
+def _dockerhub_account(settings: Settings) -> Iterator[Problem]:
     dockerhub = settings.dockerhub
-    if dockerhub.username and not dockerhub.password:
+    if dockerhub.username is not None and dockerhub.password is None:
         yield Problem(
             setting="dockerhub.password",
             found=f"nothing, with username {dockerhub.username!r}",
             allowed="username and password together, or neither (page)",
             do=command("dockerhub.password", secret=True),
         )
-    if dockerhub.password and not dockerhub.username:
+    if dockerhub.password is not None and dockerhub.username is None:
         yield Problem(
             setting="dockerhub.username",
             found="nothing, with a password",
             allowed="username and password together, or neither (page)",
             do=command("dockerhub.username"),
         )
-    if not dockerhub.username and not dockerhub.password:
-        for index, namespace in enumerate(settings.registry.namespaces):
-            if namespace.name != "library":
-                yield Problem(
-                    setting=f"registry.namespaces[{index}]",
-                    found=repr(namespace.name),
-                    allowed="only 'library' without Docker Hub credentials (page)",
-                    do="set dockerhub.username and dockerhub.password, or remove the namespace",
-                )
 
 
-def _network_rules(settings: Settings) -> Iterator[Problem]:
-    registry, clusters = settings.registry, settings.clusters
-    if registry.edition is Edition.MICRO:
-        if registry.extra_vpcs:
-            yield Problem(
-                setting="registry.extraVpcs",
-                found=f"a list of {len(registry.extra_vpcs)}",
-                allowed="none with edition Micro: it is reached from the whole region (page)",
-                do="remove registry.extraVpcs, or set registry.edition to Enterprise",
-            )
+def _anonymous_serves_library(settings: Settings) -> Iterator[Problem]:
+    if settings.dockerhub.username is not None or settings.dockerhub.password is not None:
         return
-    if not clusters and not registry.extra_vpcs:
-        quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
-        note = f" ({settings.region} allows {quota} per account)" if quota else ""
+    for index, namespace in enumerate(settings.registry.namespaces):
+        if namespace.name != "library":
+            yield Problem(
+                setting=f"registry.namespaces[{index}]",
+                found=repr(namespace.name),
+                allowed="only 'library' without Docker Hub credentials (page)",
+                do="set dockerhub.username and dockerhub.password, or remove the namespace",
+            )
+
+
+def _micro_takes_no_vpc(settings: Settings) -> Iterator[Problem]:
+    registry = settings.registry
+    if registry.edition is Edition.MICRO and registry.extra_vpcs:
         yield Problem(
-            setting="clusters",
-            found="no cluster and no registry.extraVpcs",
-            allowed=f"at least one VPC with edition Enterprise{note} (page)",
-            do="add a cluster or a registry.extraVpcs entry",
+            setting="registry.extraVpcs",
+            found=f"a list of {len(registry.extra_vpcs)}",
+            allowed="none with edition Micro: it is reached from the whole region (page)",
+            do="remove registry.extraVpcs, or set registry.edition to Enterprise",
         )
+
+
+def _enterprise_needs_a_vpc(settings: Settings) -> Iterator[Problem]:
+    registry = settings.registry
+    if registry.edition is Edition.MICRO or settings.clusters or registry.extra_vpcs:
+        return
+    quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
+    note = f" ({settings.region} allows {quota} per account)" if quota else ""
+    yield Problem(
+        setting="clusters",
+        found="no cluster and no registry.extraVpcs",
+        allowed=f"at least one VPC with edition Enterprise{note} (page)",
+        do="add a cluster or a registry.extraVpcs entry",
+    )
+
+
+def _each_vpc_once(settings: Settings) -> Iterator[Problem]:
+    registry = settings.registry
+    if registry.edition is Edition.MICRO:
+        return
     subnets: dict[str, tuple[str, str | None]] = {
         vpc.vpc_id: (f"registry.extraVpcs[{index}]", vpc.subnet_id)
         for index, vpc in enumerate(registry.extra_vpcs)
     }
-    for index, cluster in enumerate(clusters):
+    for index, cluster in enumerate(settings.clusters):
         setting = f"clusters[{index}]"
-        if cluster.kubeconfig and not cluster.vpc_id:
+        if cluster.kubeconfig is not None and not cluster.vpc_id:
             yield Problem(
                 setting=f"{setting}.vpcId",
                 found="nothing, with a kubeconfig and edition Enterprise",
@@ -112,16 +136,24 @@ def _network_rules(settings: Settings) -> Iterator[Problem]:
         if not cluster.vpc_id:
             continue
         where, subnet = subnets.setdefault(cluster.vpc_id, (setting, cluster.subnet_id))
-        if where.startswith("registry.") or subnet != cluster.subnet_id:
+        extra = where.startswith("registry.")
+        if extra or subnet != cluster.subnet_id:
             yield Problem(
                 setting=f"{setting}.vpcId",
                 found=f"{cluster.vpc_id!r}, as in {where}",
                 allowed="each VPC once, with one subnet (API: UpdateVpcEndpoint)",
-                do=f"give both the same subnetId, or remove {where}",
+                do=f"remove {where}: the VPC comes with the cluster"
+                if extra
+                else f"give both the same subnetId, or remove {where}",
             )
 
 
-def _cluster_rules(settings: Settings, cluster: Cluster, setting: str) -> Iterator[Problem]:
+def _cluster_addresses(settings: Settings) -> Iterator[Problem]:
+    for index, cluster in enumerate(settings.clusters):
+        yield from _cluster_address(cluster, f"clusters[{index}]")
+
+
+def _cluster_address(cluster: Cluster, setting: str) -> Iterator[Problem]:
     if (cluster.cluster_id is None) == (cluster.kubeconfig is None):
         both = cluster.cluster_id is not None
         yield Problem(
@@ -145,25 +177,40 @@ def _cluster_rules(settings: Settings, cluster: Cluster, setting: str) -> Iterat
             allowed="both or neither",
             do=command(f"{setting}.{'subnetId' if cluster.vpc_id else 'vpcId'}"),
         )
-    earlier = [other for other in settings.clusters if other.cluster_id == cluster.cluster_id]
-    if cluster.cluster_id and earlier[0] is not cluster:
-        yield Problem(
-            setting=f"{setting}.clusterId",
-            found=f"{cluster.cluster_id!r}, as in cluster {earlier[0].name!r}",
-            allowed="each cluster once",
-            do="remove one of the two",
-        )
 
 
-def _kyverno_rules(settings: Settings) -> Iterator[Problem]:
-    kyverno = settings.kyverno
-    if kyverno.replicas == 2:
+def _each_cluster_once(settings: Settings) -> Iterator[Problem]:
+    names: dict[str, str] = {}
+    for index, cluster in enumerate(settings.clusters):
+        if cluster.cluster_id is not None:
+            key, field, found = cluster.cluster_id, "clusterId", repr(cluster.cluster_id)
+        elif cluster.kubeconfig is not None:
+            key, field = cluster_in(cluster.kubeconfig.get_secret_value()), "kubeconfig"
+            found = "a kubeconfig of the same cluster"
+        else:
+            continue
+        earlier = names.setdefault(key, cluster.name)
+        if earlier != cluster.name:
+            yield Problem(
+                setting=f"clusters[{index}].{field}",
+                found=f"{found}, as in cluster {earlier!r}",
+                allowed="each cluster once",
+                do="remove one of the two",
+            )
+
+
+def _kyverno_replicas(settings: Settings) -> Iterator[Problem]:
+    if settings.kyverno.replicas == 2:
         yield Problem(
             setting="kyverno.replicas",
             found="2",
             allowed="1, or 3 and more (Kyverno docs, high availability)",
             do=command("kyverno.replicas", "3"),
         )
+
+
+def _kyverno_repository(settings: Settings) -> Iterator[Problem]:
+    kyverno = settings.kyverno
     if "/" in kyverno.chart and kyverno.repository is not None:
         yield Problem(
             setting="kyverno.repository",
@@ -173,17 +220,22 @@ def _kyverno_rules(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _engine_rules(settings: Settings) -> Iterator[Problem]:
-    engine, kyverno = settings.redirect.engine, settings.kyverno.app_version
-    if settings.redirect.lookup is Lookup.REGISTRY and engine is not Engine.CLUSTER_POLICY:
+def _lookup(settings: Settings) -> Iterator[Problem]:
+    redirect = settings.redirect
+    asked = redirect.enabled and redirect.lookup is Lookup.REGISTRY
+    if asked and redirect.engine is not Engine.CLUSTER_POLICY:
         yield Problem(
             setting="redirect.lookup",
-            found=f"'registry', with engine {engine}",
+            found=f"'registry', with engine {redirect.engine}",
             allowed="'registry' with engine ClusterPolicy only",
             do="set redirect.lookup to none, or redirect.engine to ClusterPolicy",
         )
+
+
+def _engine_versions(settings: Settings) -> Iterator[Problem]:
+    engine, kyverno = settings.redirect.engine, settings.kyverno.app_version
     for index, cluster in enumerate(settings.clusters):
-        if Way.ADMISSION not in cluster.ways:
+        if Way.ADMISSION not in cluster.ways or not settings.redirect.enabled:
             continue
         version = cluster.kubernetes_version
         if not engine.needs_kyverno and version is None:
@@ -204,10 +256,8 @@ def _engine_rules(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _pull_rules(settings: Settings) -> Iterator[Problem]:
-    served = sorted(each.name for each in settings.registry.namespaces)
-    private = settings.registry.private_namespaces
-    redirect = settings.redirect
+def _native_engine_brings_no_login(settings: Settings) -> Iterator[Problem]:
+    private, redirect = settings.registry.private_namespaces, settings.redirect
     admission = any(Way.ADMISSION in each.ways for each in settings.clusters)
     copied = settings.login.pods is PodLogin.SECRET
     if private and copied and redirect.enabled and admission and not redirect.engine.needs_kyverno:
@@ -218,13 +268,21 @@ def _pull_rules(settings: Settings) -> Iterator[Problem]:
             do="give the namespaces access: Public, set redirect.engine to ClusterPolicy, or, where"
             " all clusters are VKE's, login.pods to addon",
         )
-    if private and settings.login.password is None:
+
+
+def _private_needs_login(settings: Settings) -> Iterator[Problem]:
+    private = settings.registry.private_namespaces
+    if settings.clusters and private and settings.login.password is None:
         yield Problem(
             setting="login.password",
             found=f"nothing, with private namespaces: {', '.join(private)}",
             allowed="a password: nobody pulls from a private namespace without a login (page)",
             do=f"{command('login.password', secret=True)}, or give the namespaces access: Public",
         )
+
+
+def _node_mirror_image(settings: Settings) -> Iterator[Problem]:
+    served = {each.name for each in settings.registry.namespaces}
     nodes = any(Way.NODES in each.ways for each in settings.clusters)
     if nodes and settings.node_mirror.image is None and "library" not in served:
         yield Problem(
@@ -233,8 +291,12 @@ def _pull_rules(settings: Settings) -> Iterator[Problem]:
             allowed="an image the nodes can pull; the default is the proxy's library/busybox",
             do=command("nodeMirror.image"),
         )
+
+
+def _pull_check_image(settings: Settings) -> Iterator[Problem]:
+    served = sorted(each.name for each in settings.registry.namespaces)
     check = settings.pull_check
-    if check.enabled and check.namespace not in served:
+    if settings.clusters and check.enabled and check.namespace not in served:
         yield Problem(
             setting="pullCheck.image",
             found=repr(check.image),
@@ -243,7 +305,7 @@ def _pull_rules(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _addon_rules(settings: Settings) -> Iterator[Problem]:
+def _addon(settings: Settings) -> Iterator[Problem]:
     login = settings.login
     if login.pods is not PodLogin.ADDON:
         if login.addon != LoginAddon():
@@ -255,7 +317,7 @@ def _addon_rules(settings: Settings) -> Iterator[Problem]:
             )
         return
     for index, cluster in enumerate(settings.clusters):
-        if cluster.kubeconfig and not cluster.cluster_id:
+        if cluster.kubeconfig is not None and not cluster.cluster_id:
             yield Problem(
                 setting=f"clusters[{index}].clusterId",
                 found="a kubeconfig alone, with login.pods 'addon'",
@@ -264,7 +326,7 @@ def _addon_rules(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _vci_rules(settings: Settings) -> Iterator[Problem]:
+def _vci(settings: Settings) -> Iterator[Problem]:
     engine, private = settings.redirect.engine, settings.registry.private_namespaces
     for index, cluster in enumerate(settings.clusters):
         if Way.VCI not in cluster.ways:
@@ -299,6 +361,31 @@ def _vci_rules(settings: Settings) -> Iterator[Problem]:
                 allowed=reason.partition(". ")[0],
                 do="set kyverno.version to 3.9.1",
             )
+
+
+RULES: Mapping[Rule, tuple[str, ...]] = {
+    _namespaces_once: (),
+    _extra_vpcs_once: (),
+    _cluster_names_once: (),
+    _dockerhub_account: ("dockerhub",),
+    _anonymous_serves_library: ("dockerhub",),
+    _micro_takes_no_vpc: ("registry.edition",),
+    _enterprise_needs_a_vpc: ("registry.edition", "registry.extraVpcs", "clusters"),
+    _each_vpc_once: ("registry.edition",),
+    _cluster_addresses: (),
+    _each_cluster_once: (),
+    _kyverno_replicas: (),
+    _kyverno_repository: ("kyverno.chart",),
+    _lookup: ("redirect",),
+    _engine_versions: ("redirect", "kyverno.version"),
+    _native_engine_brings_no_login: ("redirect", "login.pods"),
+    _private_needs_login: ("login.password",),
+    _node_mirror_image: ("nodeMirror.image", "registry.namespaces"),
+    _pull_check_image: ("pullCheck", "registry.namespaces"),
+    _addon: ("login.pods", "login.addon"),
+    _vci: ("redirect", "kyverno.version"),
+}
+"""Each rule, and the settings whose absence or default it would judge."""
 
 
 def _unreadable_images(settings: Settings) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from inputs.kubeconfig import cluster_in
 from inputs.problems import command
 
 
@@ -164,15 +165,40 @@ AddonVersion = Annotated[
 RegistryHost = Annotated[
     str,
     matching(
-        r"[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]+)?",
-        "a registry host with an optional path, no scheme: 'registry.example.com/mirror'",
+        r"(?=localhost|[^/]*[.:])[A-Za-z0-9]+([.-]+[A-Za-z0-9]+)*(:[0-9]{1,5})?"
+        r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)*",
+        "a registry host, with a '.' or a port, and an optional path, no scheme:"
+        " 'registry.example.com/mirror'",
         "remove 'https://' and any trailing '/'",
+    ),
+]
+HelmRepository = Annotated[
+    str,
+    matching(
+        r"https?://[^\s/]+\S*",
+        "the URL of a Helm repository, 'https://…'",
+        "copy it from `helm repo list`; write an 'oci://' reference as kyverno.chart",
+    ),
+]
+LabelKey = Annotated[
+    str,
+    matching(
+        r"(?=(.{1,253}/)?[^/]{1,63}$)([a-z0-9]+([.-][a-z0-9]+)*/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?",
+        "the key of a label (Kubernetes), such as 'cnpg.io/cluster'",
+        "write the key alone, no '=' and no value: that a Pod has it is what counts",
+    ),
+]
+Certificate = Annotated[
+    str,
+    matching(
+        r"(?s)\s*-----BEGIN CERTIFICATE-----\n.+-----END CERTIFICATE-----\s*",
+        "certificates in PEM, '-----BEGIN CERTIFICATE-----' and so on",
+        "write the text of the file, not its path",
     ),
 ]
 
 
-def login_password(value: SecretStr) -> SecretStr:
-    """Refuse a password the API would refuse. Source: docs 6420/113750."""
+def _login_password(value: SecretStr) -> SecretStr:
     plain = value.get_secret_value()
     classes = (r"[a-z]", r"[A-Z]", r"[0-9~!@#$%^&*()\-_=+|\[\]:,<.>/;\\]")
     if not 8 <= len(plain) <= 20 or not all(re.search(each, plain) for each in classes):
@@ -182,3 +208,23 @@ def login_password(value: SecretStr) -> SecretStr:
             command("login.password", secret=True),
         )
     return value
+
+
+LoginPassword = Annotated[SecretStr, AfterValidator(_login_password)]
+
+
+def _kubeconfig(value: SecretStr) -> SecretStr:
+    """Refuse a kubeconfig that leads to no cluster; see `cluster_in`."""
+    try:
+        cluster_in(value.get_secret_value())
+    except ValueError as error:
+        raise _rejected(
+            "the text of a kubeconfig whose current-context leads to a cluster with a server;"
+            f" {error}",
+            "pipe the text of the file, not its path, into `pulumi config set --secret --path` for"
+            " this setting",
+        ) from None
+    return value
+
+
+Kubeconfig = Annotated[SecretStr, AfterValidator(_kubeconfig)]

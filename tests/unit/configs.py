@@ -9,6 +9,19 @@ from typing import Any
 from inputs.problems import PROJECT
 from rehearsal.engine.stack_file import StackConfig
 
+
+def kubeconfig(cluster: str = "apps") -> str:
+    """A kubeconfig of the cluster of this name, with a token in it."""
+    return json.dumps(
+        {
+            "current-context": cluster,
+            "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": "admin"}}],
+            "clusters": [{"name": cluster, "cluster": {"server": f"https://{cluster}.example"}}],
+            "users": [{"name": "admin", "user": {"token": "kubeconfig-secret"}}],
+        }
+    )
+
+
 MICRO: dict[str, Any] = {
     "registry": {"name": "hub-dev", "namespaces": [{"name": "library", "access": "Public"}]},
     "login": {"password": "Login-password-1"},

@@ -12,7 +12,7 @@ from components import PACKAGE
 from inputs.model import Registry
 from rehearsal.engine.embedded import Secret
 from settings import SettingsError
-from tests.unit.configs import ENTERPRISE, MICRO, changed, config
+from tests.unit.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
 from tests.unit.recorder import Cloud, Recording, record, stack
 
 REGISTRY = "volcengine:cr/registry:Registry"
@@ -65,8 +65,10 @@ def test_enterprise_lets_in_each_distinct_vpc_of_its_clusters(enterprise: Record
 
 
 def test_two_clusters_in_one_vpc_let_it_in_once() -> None:
-    one = {"name": "a", "kubeconfig": "x", "vpcId": "vpc-1", "subnetId": "subnet-1"}
-    document = changed(ENTERPRISE, "clusters", [one, {**one, "name": "b", "kubeconfig": "y"}])
+    one = {"name": "a", "kubeconfig": kubeconfig("a"), "vpcId": "vpc-1", "subnetId": "subnet-1"}
+    document = changed(
+        ENTERPRISE, "clusters", [one, {**one, "name": "b", "kubeconfig": kubeconfig("b")}]
+    )
     document = changed(document, "registry.extraVpcs", [{"vpcId": "vpc-2", "subnetId": "subnet-2"}])
     vpcs = record(config(document)).one(VPC).inputs["vpcs"]
     assert [each["vpcId"] for each in vpcs] == ["vpc-1", "vpc-2"]

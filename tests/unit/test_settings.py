@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -15,7 +16,7 @@ from inputs.model import SECTIONS
 from inputs.problems import PROJECT, Problem, SettingsError
 from inputs.values import Access, Edition, Engine
 from settings import Settings, load, parse, warnings
-from tests.unit.configs import ENTERPRISE, MICRO, changed, config
+from tests.unit.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
 
 
 def problems(document: dict[str, Any], region: str | None = "cn-beijing") -> list[Problem]:
@@ -26,6 +27,10 @@ def problems(document: dict[str, Any], region: str | None = "cn-beijing") -> lis
 
 def settings(document: dict[str, Any], region: str = "cn-beijing") -> Settings:
     return parse(document, region=region)
+
+
+def by_kubeconfig(text: str, name: str = "apps") -> dict[str, Any]:
+    return {"name": name, "kubeconfig": text, "vpcId": "vpc-1", "subnetId": "subnet-1"}
 
 
 def test_a_micro_stack_needs_only_a_name_and_a_namespace() -> None:
@@ -190,7 +195,7 @@ BAD = [
     pytest.param(
         MICRO,
         "clusters.0.kubeconfig",
-        "secret-kubeconfig",
+        kubeconfig(),
         "clusters[0]",
         "both clusterId and kubeconfig",
         "exactly one of the two",
@@ -208,7 +213,7 @@ BAD = [
     pytest.param(
         ENTERPRISE,
         "clusters.0",
-        {"name": "apps", "kubeconfig": "secret-kubeconfig"},
+        {"name": "apps", "kubeconfig": kubeconfig()},
         "clusters[0].vpcId",
         "nothing, with a kubeconfig and edition Enterprise",
         "the cluster's VPC",
@@ -320,7 +325,7 @@ BAD = [
     pytest.param(
         changed(ENTERPRISE, "login.pods", "addon"),
         "clusters.1",
-        {"name": "data", "kubeconfig": "k", "vpcId": "vpc-1", "subnetId": "subnet-1"},
+        {"name": "data", "kubeconfig": kubeconfig(), "vpcId": "vpc-1", "subnetId": "subnet-1"},
         "clusters[1].clusterId",
         "a kubeconfig alone, with login.pods 'addon'",
         "VKE clusters by id",
@@ -437,6 +442,285 @@ BAD = [
         "less than or equal to 30",
         id="timeout",
     ),
+    pytest.param(
+        MICRO,
+        "clusters.0",
+        by_kubeconfig(""),
+        "clusters[0].kubeconfig",
+        "a secret (not shown)",
+        "its current context leads to no server",
+        id="empty-kubeconfig",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0",
+        by_kubeconfig("~/.kube/config"),
+        "clusters[0].kubeconfig",
+        "a secret (not shown)",
+        "leads to no server",
+        id="kubeconfig-path",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0",
+        by_kubeconfig("a: {"),
+        "clusters[0].kubeconfig",
+        "a secret (not shown)",
+        "it is not YAML",
+        id="kubeconfig-that-is-no-yaml",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0",
+        {
+            "name": "apps",
+            "kubeconfig": kubeconfig().replace("https://", ""),
+            "vpcId": "vpc-1",
+            "subnetId": "subnet-1",
+        },
+        "clusters[0].kubeconfig",
+        "a secret (not shown)",
+        "leads to no server",
+        id="kubeconfig-without-server",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0",
+        {
+            "name": "apps",
+            "kubeconfig": kubeconfig().replace("current-context", "context"),
+            "vpcId": "vpc-1",
+            "subnetId": "subnet-1",
+        },
+        "clusters[0].kubeconfig",
+        "a secret (not shown)",
+        "leads to no server",
+        id="kubeconfig-without-context",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "clusters",
+        [
+            {"name": "a", "kubeconfig": kubeconfig(), "vpcId": "vpc-1", "subnetId": "subnet-1"},
+            {
+                "name": "b",
+                "kubeconfig": f"{kubeconfig()} ",
+                "vpcId": "vpc-1",
+                "subnetId": "subnet-1",
+            },
+        ],
+        "clusters[1].kubeconfig",
+        "a kubeconfig of the same cluster, as in cluster 'a'",
+        "each cluster once",
+        id="kubeconfig-twice",
+    ),
+    pytest.param(
+        changed(ENTERPRISE, "registry.extraVpcs", [{"vpcId": "vpc-1", "subnetId": "subnet-1"}]),
+        "clusters.0",
+        by_kubeconfig(kubeconfig()),
+        "clusters[0].vpcId",
+        "'vpc-1', as in registry.extraVpcs[0]",
+        "each VPC once",
+        id="extra-vpc-of-a-cluster",
+    ),
+    pytest.param(
+        MICRO,
+        "redirect.exclude.podLabels",
+        ["app=web"],
+        "redirect.exclude.podLabels[0]",
+        "'app=web'",
+        "the key of a label",
+        id="pod-label-with-value",
+    ),
+    pytest.param(
+        MICRO,
+        "redirect.exclude.podLabels",
+        ["a b"],
+        "redirect.exclude.podLabels[0]",
+        "'a b'",
+        "the key of a label",
+        id="pod-label-with-blank",
+    ),
+    pytest.param(
+        MICRO,
+        "redirect.exclude.podLabels",
+        [""],
+        "redirect.exclude.podLabels[0]",
+        "''",
+        "the key of a label",
+        id="pod-label-empty",
+    ),
+    pytest.param(
+        MICRO,
+        "redirect.exclude.podLabels",
+        ["a/b/c"],
+        "redirect.exclude.podLabels[0]",
+        "'a/b/c'",
+        "the key of a label",
+        id="pod-label-two-slashes",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.imageRegistry",
+        "registry.example.com/mirror/",
+        "kyverno.imageRegistry",
+        "'registry.example.com/mirror/'",
+        "a registry host",
+        id="image-registry-slash-last",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.imageRegistry",
+        "mycompany",
+        "kyverno.imageRegistry",
+        "'mycompany'",
+        "a registry host",
+        id="image-registry-no-host",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.imageRegistry",
+        "host:99999999",
+        "kyverno.imageRegistry",
+        "'host:99999999'",
+        "a registry host",
+        id="image-registry-port",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.imageRegistry",
+        "...",
+        "kyverno.imageRegistry",
+        "'...'",
+        "a registry host",
+        id="image-registry-dots",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.repository",
+        "not a url",
+        "kyverno.repository",
+        "'not a url'",
+        "the URL of a Helm repository",
+        id="repository-no-url",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.repository",
+        "",
+        "kyverno.repository",
+        "''",
+        "the URL of a Helm repository",
+        id="repository-empty",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.repository",
+        "oci://example.com/charts",
+        "kyverno.repository",
+        "'oci://example.com/charts'",
+        "the URL of a Helm repository",
+        id="repository-oci",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.replicas",
+        True,
+        "kyverno.replicas",
+        "True",
+        "a whole number",
+        id="replicas-that-are-true",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno",
+        None,
+        "kyverno",
+        "nothing",
+        "a mapping",
+        id="section-without-keys",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0.ways",
+        "admission",
+        "clusters[0].ways",
+        "text",
+        "a list",
+        id="text-for-a-list",
+    ),
+    pytest.param(
+        MICRO,
+        "dockerhub",
+        {"username": 12345, "password": "p"},
+        "dockerhub.username",
+        "12345",
+        "text",
+        id="number-for-text",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.allowReplacementOn",
+        "tomorrow",
+        "registry.allowReplacementOn",
+        "'tomorrow'",
+        "a day, such as",
+        id="no-day",
+    ),
+    pytest.param(
+        MICRO,
+        "nodeMirror.caCertificate",
+        "/etc/ca.pem",
+        "nodeMirror.caCertificate",
+        "'/etc/ca.pem'",
+        "certificates in PEM",
+        id="certificate-path",
+    ),
+    pytest.param(
+        MICRO,
+        "dockerhub",
+        {"username": "a", "password": ""},
+        "dockerhub.password",
+        "a secret (not shown)",
+        "a value that is not empty",
+        id="empty-password",
+    ),
+    pytest.param(
+        changed(MICRO, "login", {}),
+        "registry.namespaces.0.access",
+        "private",
+        "registry.namespaces[0].access",
+        "'private'",
+        "'Private' or 'Public'",
+        id="access-and-what-hangs-on-it",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "login.password",
+        "weak",
+        "login.password",
+        "a secret (not shown)",
+        "8 to 20 characters",
+        id="weak-password-and-what-hangs-on-it",
+    ),
+    pytest.param(
+        changed(ENTERPRISE, "registry.extraVpcs", [{"vpcId": "vpc-1", "subnetId": "subnet-1"}]),
+        "registry.edition",
+        "enterprise",
+        "registry.edition",
+        "'enterprise'",
+        "'Micro' or 'Enterprise'",
+        id="edition-and-what-hangs-on-it",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0.clusterId",
+        "",
+        "clusters[0].clusterId",
+        "''",
+        "a VKE cluster id",
+        id="cluster-id-and-what-hangs-on-it",
+    ),
 ]
 
 
@@ -461,6 +745,7 @@ def test_what_cannot_stand_is_named_with_what_was_found_and_what_is_allowed(
         ("login.pod", "did you mean 'pods'?"),
         ("login.addon.namespace", "did you mean 'namespaces'?"),
         ("registries", "did you mean 'registry'?"),
+        ("redirct", "did you mean 'redirect'?"),
         ("kyverno.zzz", "remove it"),
     ],
 )
@@ -498,22 +783,45 @@ def test_all_problems_are_reported_at_once() -> None:
     }
 
 
+def test_items_are_numbered_as_they_were_written() -> None:
+    document = changed(MICRO, "registry.namespaces", ["BAD", "library", "bitnami"])
+    document = changed(document, "login.password", "Login-password-1")
+    found = {problem.setting for problem in problems(document)}
+    assert found == {"registry.namespaces[0].name", "registry.namespaces[2]"}
+
+
 def test_two_clusters_in_one_vpc_stand_but_not_with_two_subnets() -> None:
-    first = {"name": "a", "kubeconfig": "x", "vpcId": "vpc-1", "subnetId": "subnet-1"}
-    same = changed(ENTERPRISE, "clusters", [first, {**first, "name": "b", "kubeconfig": "y"}])
+    first = by_kubeconfig(kubeconfig("a"), name="a")
+    same = changed(
+        ENTERPRISE, "clusters", [first, {**first, "name": "b", "kubeconfig": kubeconfig("b")}]
+    )
     assert len(settings(same).clusters) == 2
     (problem,) = problems(changed(same, "clusters.1.subnetId", "subnet-2"))
     assert problem.setting == "clusters[1].vpcId"
     assert problem.found == "'vpc-1', as in clusters[0]"
 
 
-def test_an_error_never_shows_a_secret() -> None:
-    document = changed(ENTERPRISE, "dockerhub.password", ["hub-password"])
-    document = changed(document, "login.pasword", "Login-password-1")
-    document = changed(document, "clusters.0.kubeconfig", {"a": "kubeconfig-secret"})
-    shown = "\n".join(str(problem) for problem in problems(document))
-    for secret in ("hub-password", "Login-password-1", "kubeconfig-secret"):
-        assert secret not in shown
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        pytest.param("dockerhub.password", ["the-secret"], id="list"),
+        pytest.param("login.pasword", "the-secret", id="misspelt-key"),
+        pytest.param("clusters.0.kubeconfig", {"a": "the-secret"}, id="mapping"),
+        pytest.param("clusters.0.kubeconfig", "the-secret", id="kubeconfig"),
+        pytest.param("clusters.0", "the-secret", id="in-place-of-a-cluster"),
+        pytest.param("clusters", "the-secret", id="in-place-of-clusters"),
+        pytest.param("login", "the-secret", id="in-place-of-a-section"),
+        pytest.param("dockerhub", "the-secret", id="in-place-of-the-account"),
+    ],
+)
+def test_an_error_never_shows_a_secret(path: str, value: Any) -> None:
+    shown = "\n".join(str(problem) for problem in problems(changed(ENTERPRISE, path, value)))
+    assert "the-secret" not in shown
+
+
+def test_a_secret_of_the_wrong_kind_is_to_be_set_as_a_secret() -> None:
+    (problem,) = problems(changed(ENTERPRISE, "login.password", 12345678))
+    assert problem.do == "pulumi config set --secret --path 'vke-dockerhub-proxy:login.password'"
 
 
 def test_settings_do_not_show_their_secrets_when_printed() -> None:
@@ -555,6 +863,59 @@ def test_encrypted_secrets_are_read() -> None:
     read = load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub", f"{PROJECT}:login"])
     assert read.login.password is not None
     assert read.login.password.get_secret_value() == "Login-password-1"
+
+
+@pytest.mark.parametrize(
+    ("key", "do"),
+    [
+        ("redirct", "did you mean 'redirect'?"),
+        (
+            "registry.name",
+            (
+                "pulumi config rm 'vke-dockerhub-proxy:registry.name'; then pulumi config set"
+                " --path 'vke-dockerhub-proxy:registry.name' <value>"
+            ),
+        ),
+    ],
+    ids=["misspelt", "set-without-path"],
+)
+def test_a_key_of_the_stack_file_that_is_no_section_is_refused(key: str, do: str) -> None:
+    values = {**config(MICRO).values, f"{PROJECT}:{key}": "false", "other:redirct": "false"}
+    with pytest.raises(SettingsError) as caught:
+        load_from(values, [f"{PROJECT}:login"])
+    (problem,) = caught.value.problems
+    assert (problem.setting, problem.found) == (key, "an unknown key")
+    assert problem.do == do
+
+
+def test_a_secret_in_plain_beside_an_encrypted_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import settings as module
+
+    clusters = [
+        by_kubeconfig(kubeconfig("a"), name="a"),
+        by_kubeconfig(kubeconfig("b"), name="b"),
+    ]
+    stack_file = {
+        "config": {
+            f"{PROJECT}:clusters": [
+                {**clusters[0], "kubeconfig": {"secure": "AAAB"}},
+                clusters[1],
+            ]
+        }
+    }
+    (tmp_path / "Pulumi.test.yaml").write_text(json.dumps(stack_file))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "settings.py"))
+    with pytest.raises(SettingsError) as caught:
+        load_as_configured(
+            changed(MICRO, "clusters", clusters),
+            secret_keys=[f"{PROJECT}:login", f"{PROJECT}:clusters"],
+        )
+    (problem,) = caught.value.problems
+    assert problem.setting == "clusters[1].kubeconfig"
+    assert problem.found == "a secret in plain text (not shown)"
+    assert "kubeconfig-secret" not in str(caught.value)
 
 
 def test_a_section_that_is_text_is_refused() -> None:
