@@ -101,7 +101,7 @@ def parse(raw: Mapping[str, Any], *, region: str | None, found: Sequence[Problem
                 do="pulumi config set volcengine:region cn-beijing",
             )
         )
-    read = validate({**raw, "region": region or "unset"})
+    read = validate({**raw, "volcengine:region": region or "unset"})
     problems += read.problems
     if read.settings is not None:
         refused = [*read.refused, *(each.setting for each in found)]

@@ -220,7 +220,7 @@ class PullCheck(Section):
 class Settings(Section):
     """Everything a stack says."""
 
-    region: str
+    region: Annotated[str, Field(alias="volcengine:region")]
     registry: Registry
     dockerhub: DockerHub = DockerHub()
     login: Login = Login()

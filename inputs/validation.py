@@ -150,7 +150,7 @@ def _problem(detail: ErrorDetails) -> Problem:
     do = command(setting, secret=hidden)
     found = "a secret (not shown)" if hidden else shown(detail["input"])
     if kind == "extra_forbidden":
-        near = _nearest(path)
+        near = _nearest(path) or [key for key in _keys(path) if key.endswith(f":{path[-1]}")]
         found, allowed = "an unknown key", ", ".join(sorted(_keys(path)))
         do = f"did you mean '{near[0]}'?" if near else "remove it"
         if len(path) == 1 and "." in setting:

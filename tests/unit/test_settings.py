@@ -869,6 +869,8 @@ def test_encrypted_secrets_are_read() -> None:
     ("key", "do"),
     [
         ("redirct", "did you mean 'redirect'?"),
+        ("zone", "remove it"),
+        ("region", "did you mean 'volcengine:region'?"),
         (
             "registry.name",
             (
@@ -877,7 +879,7 @@ def test_encrypted_secrets_are_read() -> None:
             ),
         ),
     ],
-    ids=["misspelt", "set-without-path"],
+    ids=["misspelt", "unlike-any", "of-the-provider", "set-without-path"],
 )
 def test_a_key_of_the_stack_file_that_is_no_section_is_refused(key: str, do: str) -> None:
     values = {**config(MICRO).values, f"{PROJECT}:{key}": "false", "other:redirct": "false"}
