@@ -13,8 +13,13 @@ from components.versions import has_match_conditions, reads_every_image, version
 POLICIES: Final = Path(__file__).resolve().parent.parent / "policies"
 """Where the policies are, valid as they stand."""
 
-EXCLUDED_NAMESPACES: Final = ("kube-system", "kyverno")
-"""Namespaces whose Pods must start without the proxy and without Kyverno."""
+EXCLUDED_NAMESPACES: Final = ("kube-system", "kube-public", "kube-node-lease", "kyverno")
+"""Namespaces whose Pods must start without the proxy and without Kyverno; Kyverno's chart leaves
+those of Kubernetes alone too."""
+
+EXCLUDED_POD_LABELS: Final = ("cnpg.io/cluster",)
+"""Labels of Pods whose operator compares their images with what it wrote, and would loop for ever:
+CloudNativePG (cloudnative-pg#4138)."""
 
 _SERVED_TEXT = "' library '"
 
@@ -29,34 +34,46 @@ def add_match_conditions(
     patch: Mapping[str, Any],
     namespaces: Sequence[str],
     *,
+    excluded_namespaces: Sequence[str],
+    excluded_pod_labels: Sequence[str],
     kubernetes_version: str | None,
     kyverno_version: str | None,
 ) -> None:
     """Keep Kyverno from being called in vain, where both versions can.
 
-    `patch` is the policy's file of match conditions, with `' library '` as its parameter. From
-    Kyverno 1.13 on the timeout stands beside them and nowhere else; Kyverno 1.12 is not to be asked
-    about Pods with an image it cannot read.
+    `patch` is the policy's file of match conditions, with `' library '` as its parameter; what is
+    excluded is all the rule excludes. From Kyverno 1.13 on the timeout stands beside the conditions
+    and nowhere else; Kyverno 1.12 is not to be asked about Pods with an image it cannot read.
     """
     if not has_match_conditions(kyverno_version, kubernetes_version):
         return
-    conditions = patch["spec"]["webhookConfiguration"]["matchConditions"]
-    set_match_condition(conditions, _SERVED_TEXT, f"'{with_blanks(namespaces)}'")
+    served = _conditions(patch)
+    set_match_condition(served, _SERVED_TEXT, f"'{with_blanks(namespaces)}'")
+    (patch,) = load("patches/left-alone.yaml")
+    left_alone = _conditions(patch)
+    set_match_condition(left_alone, in_cel(EXCLUDED_NAMESPACES), in_cel(excluded_namespaces))
+    set_match_condition(left_alone, in_cel(EXCLUDED_POD_LABELS), in_cel(excluded_pod_labels))
+    conditions = [*left_alone, *served]
     if reads_every_image(kyverno_version):
-        (more,) = load("patches/kyverno-1.12.yaml")
-        conditions = [*conditions, *more["spec"]["webhookConfiguration"]["matchConditions"]]
+        (patch,) = load("patches/kyverno-1.12.yaml")
+        conditions += _conditions(patch)
     spec = policy["spec"]
     spec["webhookConfiguration"] = {"matchConditions": conditions}
     if version(kyverno_version) >= (1, 13):
         spec["webhookConfiguration"]["timeoutSeconds"] = spec.pop("webhookTimeoutSeconds")
 
 
-def set_match_condition(conditions: Iterable[dict[str, Any]], default: str, served: str) -> None:
-    """Put a literal, the namespaces served, in the place of the file's own, which is there once."""
+def _conditions(patch: Mapping[str, Any]) -> list[dict[str, Any]]:
+    conditions: list[dict[str, Any]] = patch["spec"]["webhookConfiguration"]["matchConditions"]
+    return conditions
+
+
+def set_match_condition(conditions: Iterable[dict[str, Any]], default: str, literal: str) -> None:
+    """Put a literal in the place of the file's own, which is there once."""
     having = [each for each in conditions if default in each["expression"]]
     if len(having) != 1 or having[0]["expression"].count(default) != 1:
         raise ValueError(f"the match conditions do not hold {default} once")
-    having[0]["expression"] = having[0]["expression"].replace(default, served)
+    having[0]["expression"] = having[0]["expression"].replace(default, literal)
 
 
 def with_blanks(words: Sequence[str]) -> str:
@@ -64,6 +81,11 @@ def with_blanks(words: Sequence[str]) -> str:
     return " ".join(["", *dict.fromkeys(words), ""]) if words else " "
 
 
-def excluded_namespaces(more: Sequence[str]) -> list[str]:
+def in_cel(words: Sequence[str]) -> str:
+    """The words as a list in CEL; none may hold a quote or a backslash."""
+    return "[" + ", ".join(f"'{each}'" for each in words) + "]"
+
+
+def with_excluded_namespaces(more: Sequence[str]) -> list[str]:
     """`EXCLUDED_NAMESPACES` and more, each once."""
     return list(dict.fromkeys([*EXCLUDED_NAMESPACES, *more]))

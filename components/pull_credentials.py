@@ -11,7 +11,7 @@ import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
 from components.node_mirror import NAMESPACE as NODES
-from components.policy_parts import excluded_namespaces, load
+from components.policy_parts import load, with_excluded_namespaces
 from components.pull_check import NAMESPACE as CHECK
 from components.pull_check import docker_config
 from components.versions import version
@@ -106,7 +106,7 @@ def copying_policy(args: PullCredentialsArgs) -> dict[str, Any]:
     (manifest,) = load("pull-credentials/cluster-policy.yaml")
     manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
     (rule,) = manifest["spec"]["rules"]
-    rule["exclude"]["any"][0]["resources"]["names"] = excluded_namespaces(
+    rule["exclude"]["any"][0]["resources"]["names"] = with_excluded_namespaces(
         [SOURCE, CHECK, NODES, *args.excluded_namespaces]
     )
     if version(args.kyverno_version) < (

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from components.policy_parts import (
+    EXCLUDED_POD_LABELS,
     POLICIES,
     add_match_conditions,
-    excluded_namespaces,
+    in_cel,
     load,
     set_match_condition,
     with_blanks,
+    with_excluded_namespaces,
 )
 from components.versions import UNKNOWN, version
 
@@ -35,12 +37,8 @@ OPT_OUT_VALUE: Final = "disabled"
 ORIGINALS_ANNOTATION: Final = "vke-dockerhub-proxy/original-references"
 """The annotation of a redirected Pod: JSON, container name (`volumes/<name>`) to image written."""
 
-EXCLUDED_POD_LABELS: Final = ("cnpg.io/cluster",)
-"""Labels of Pods whose operator compares their images with what it wrote, and would loop for ever:
-CloudNativePG (cloudnative-pg#4138)."""
-
 _SERVED_MAP = "{'library': 'public'}"
-_LITERAL = re.compile(r"[a-z0-9._-]+")
+_LITERAL = re.compile(r"[A-Za-z0-9._/-]+")
 """What may stand between the quotes and blanks of a policy's expressions."""
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+")
 _OBJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -77,9 +75,9 @@ class RedirectValues:
     def __post_init__(self) -> None:
         if not self.namespaces:
             raise ValueError("namespaces is empty: name at least one that the proxy serves")
-        for each in self.namespaces:
-            if not _LITERAL.fullmatch(each):
-                raise ValueError(f"namespaces has {each!r}: it cannot stand in a policy")
+        _check_literals("namespaces", self.namespaces)
+        _check_literals("excluded_namespaces", self.excluded_namespaces)
+        _check_literals("excluded_pod_labels", self.excluded_pod_labels)
         for each in self.private_namespaces:
             if each not in self.namespaces:
                 raise ValueError(f"private_namespaces has {each!r}, which namespaces has not")
@@ -171,6 +169,8 @@ def render(
             policy,
             patch,
             values.namespaces,
+            excluded_namespaces=with_excluded_namespaces(values.excluded_namespaces),
+            excluded_pod_labels=_excluded_pod_labels(values),
             kubernetes_version=kubernetes_version,
             kyverno_version=kyverno_version,
         )
@@ -197,7 +197,9 @@ def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift)
     constraints = spec["matchConstraints"]
     constraints["namespaceSelector"]["matchExpressions"] = [
         _selector(
-            "kubernetes.io/metadata.name", "NotIn", *excluded_namespaces(values.excluded_namespaces)
+            "kubernetes.io/metadata.name",
+            "NotIn",
+            *with_excluded_namespaces(values.excluded_namespaces),
         ),
         _selector(OPT_OUT_LABEL, "NotIn", OPT_OUT_VALUE),
     ]
@@ -205,7 +207,11 @@ def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift)
         _selector(OPT_OUT_LABEL, "NotIn", OPT_OUT_VALUE),
         *(_selector(key, "DoesNotExist") for key in _excluded_pod_labels(values)),
     ]
-    set_match_condition(spec["matchConditions"], _SERVED_MAP, _served_in_cel(values))
+    conditions = spec["matchConditions"]
+    set_match_condition(conditions, _SERVED_MAP, _served_in_cel(values))
+    set_match_condition(
+        conditions, in_cel(EXCLUDED_POD_LABELS), in_cel(_excluded_pod_labels(values))
+    )
     variables = {each["name"]: each for each in spec["variables"]}
     variables["domain"]["expression"] = lift(values.domain, _domain_in_cel)
     variables["served"]["expression"] = _served_in_cel(values)
@@ -221,7 +227,7 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
     (rule,) = spec["rules"]
     opted_out = {"matchLabels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}
     rule["exclude"]["any"] = [
-        {"resources": {"namespaces": excluded_namespaces(values.excluded_namespaces)}},
+        {"resources": {"namespaces": with_excluded_namespaces(values.excluded_namespaces)}},
         {"resources": {"namespaceSelector": opted_out}},
         {"resources": {"selector": opted_out}},
         *(
@@ -239,6 +245,12 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
         "private": with_blanks(values.private_namespaces),
         "pullSecret": values.pull_secret or "",
     }
+
+
+def _check_literals(name: str, words: Iterable[str]) -> None:
+    for each in words:
+        if not _LITERAL.fullmatch(each):
+            raise ValueError(f"{name} has {each!r}: it cannot stand in a policy")
 
 
 def _served_in_cel(values: RedirectValues) -> str:

@@ -12,9 +12,9 @@ import pulumi_kubernetes as kubernetes
 from components import PACKAGE
 from components.policy_parts import (
     add_match_conditions,
-    excluded_namespaces,
     load,
     with_blanks,
+    with_excluded_namespaces,
 )
 
 
@@ -74,15 +74,16 @@ def annotating_policy(args: VciMirrorArgs) -> dict[str, Any]:
     spec = manifest["spec"]
     spec["webhookTimeoutSeconds"] = args.timeout_seconds
     (rule,) = spec["rules"]
-    rule["exclude"]["any"][0]["resources"]["namespaces"] = excluded_namespaces(
-        args.excluded_namespaces
-    )
+    excluded = with_excluded_namespaces(args.excluded_namespaces)
+    rule["exclude"]["any"][0]["resources"]["namespaces"] = excluded
     values = {"domain": args.domain, "served": with_blanks(served)}
     rule["context"][0]["variable"]["value"] = values
     add_match_conditions(
         manifest,
         conditions,
         served,
+        excluded_namespaces=excluded,
+        excluded_pod_labels=(),
         kubernetes_version=args.kubernetes_version,
         kyverno_version=args.kyverno_version,
     )

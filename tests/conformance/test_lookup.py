@@ -89,6 +89,16 @@ def test_a_pod_with_an_image_docker_hub_has_not_stays_as_written(
     assert images(looking_up.create(pod("nginx:1.27", image))) == ["nginx:1.27", image]
 
 
+def test_a_private_image_brings_the_login(cluster: Cluster, kyverno: KyvernoProcess) -> None:
+    del kyverno
+    values: dict[str, Any] = {"private_namespaces": ["bitnami"], "pull_secret": "proxy-login"}
+    with cluster.policy("ClusterPolicy", lookup=True, probe="nginx", namespaces=SERVED, **values):
+        found = cluster.create(pod("bitnami/redis:7.2", imagePullSecrets=[{"name": "own"}]))
+        assert images(found) == [f"{DOMAIN}/bitnami/redis:7.2"]
+        assert found["spec"]["imagePullSecrets"] == [{"name": "own"}, {"name": "proxy-login"}]
+        assert "imagePullSecrets" not in cluster.create(pod("nginx:1.27"))["spec"]
+
+
 def test_with_failure_policy_fail_such_a_pod_is_denied(
     cluster: Cluster, kyverno: KyvernoProcess
 ) -> None:

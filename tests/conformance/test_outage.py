@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiException
 
+from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal.admit import admit
 from tests.conformance.harness import (
     DOMAIN,
@@ -16,6 +17,8 @@ from tests.conformance.harness import (
     KyvernoProcess,
     until,
 )
+
+LABELS = ("cnpg.io/cluster=db", "example.com/operated=")
 
 
 @pytest.mark.parametrize("kyverno_engine", ["ClusterPolicy", "MutatingPolicy"])
@@ -53,11 +56,22 @@ class TestOutage:
         self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: str
     ) -> None:
         """Kyverno is dead and the policy denies what it cannot ask it about."""
-        with cluster.policy(kyverno_engine, failure_policy="Fail"):
+        excluded: dict[str, Any] = {
+            "excluded_namespaces": ["kube-public"],
+            "excluded_pod_labels": ["example.com/operated"],
+        }
+        with cluster.policy(kyverno_engine, failure_policy="Fail", **excluded):
             cluster.stored(_pod("asleep", "nginx"))
             try:
                 with kyverno.stopped():
                     cluster.create(_pod("other", "quay.io/a/b"))
+                    for label in (f"{OPT_OUT_LABEL}={OPT_OUT_VALUE}", *LABELS):
+                        key, _, value = label.partition("=")
+                        left = _pod("left-alone", "nginx")
+                        left["metadata"]["labels"] = {key: value}
+                        cluster.create(left)
+                    for namespace in ("kube-system", "kube-public"):
+                        cluster.create(_pod("left-alone", "nginx"), namespace)
                     static = _pod("static", "nginx", {"kubernetes.io/config.mirror": "x"})
                     cluster.create({**static, "spec": {**static["spec"], "nodeName": "node-a"}})
                     cluster.kubectl("annotate", "pod", "asleep", "a=b")

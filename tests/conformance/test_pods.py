@@ -206,6 +206,41 @@ def test_an_update_of_a_pod_with_an_image_volume_from_before_is_not_denied(
         redirected.kubectl("delete", "pod", "from-before", "--force", "--grace-period=0")
 
 
+@pytest.mark.parametrize("how", [(), ("--server-side",)], ids=["client-side", "server-side"])
+def test_applying_the_same_pod_again_changes_nothing(
+    redirected: Cluster, how: tuple[str, ...]
+) -> None:
+    volumes = [{"name": "data", "image": {"reference": "nginx:1"}}]
+    given = named("applied", "busybox:1", volumes=volumes)
+    try:
+        redirected.kubectl("apply", *how, "-f", "-", document=given)
+        before = redirected.pod("applied")
+        redirected.kubectl("apply", *how, "-f", "-", document=given)
+        found = redirected.pod("applied")
+        assert found["spec"] == before["spec"]
+        assert found["spec"]["volumes"][0]["image"]["reference"] == f"{NGINX}:1"
+        assert originals(found) == {"c0": "busybox:1", "volumes/data": "nginx:1"}
+    finally:
+        redirected.kubectl("delete", "pod", "applied", "--force", "--grace-period=0")
+
+
+@pytest.mark.parametrize("label", [f"{OPT_OUT_LABEL}={OPT_OUT_VALUE}", "cnpg.io/cluster=db"])
+def test_a_pod_opted_out_by_the_update_that_writes_an_image_is_left(
+    redirected: Cluster, label: str
+) -> None:
+    key, _, value = label.partition("=")
+    redirected.stored(named("opting-out", "nginx:1"))
+    try:
+        change = {
+            "metadata": {"labels": {key: value}},
+            "spec": {"containers": [{"name": "c0", "image": "busybox:2"}]},
+        }
+        redirected.kubectl("patch", "pod", "opting-out", "--patch", json.dumps(change))
+        assert images(redirected.pod("opting-out")) == ["busybox:2"]
+    finally:
+        redirected.kubectl("delete", "pod", "opting-out", "--force", "--grace-period=0")
+
+
 def test_kubectl_debug_is_redirected(redirected: Cluster) -> None:
     redirected.stored(named("debugged", "nginx:1"))
     try:
@@ -245,7 +280,9 @@ def test_the_opt_out_label_with_another_value_excludes_nothing(redirected: Clust
     assert images(redirected.create(given)) == [NGINX]
 
 
-@pytest.mark.parametrize("namespace", ["kube-system", "left-alone", "opted-out"])
+@pytest.mark.parametrize(
+    "namespace", ["kube-system", "kube-public", "kube-node-lease", "left-alone", "opted-out"]
+)
 def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> None:
     labels = {OPT_OUT_LABEL: OPT_OUT_VALUE} if namespace == "opted-out" else {}
     document = {
@@ -266,9 +303,17 @@ def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> No
     until(lambda: images(redirected.create(pod("nginx"), namespace)) == ["nginx"], "it is left", 10)
 
 
-def test_static_pods_are_left(redirected: Cluster) -> None:
+NODE = {"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": "some-uid"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"annotations": {"kubernetes.io/config.mirror": "hash"}}, {"ownerReferences": [NODE]}],
+    ids=["mirror-pod", "owned-by-its-node"],
+)
+def test_static_pods_are_left(redirected: Cluster, metadata: dict[str, Any]) -> None:
     given = pod("nginx")
-    given["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
+    given["metadata"] |= metadata
     given["spec"]["nodeName"] = "node-a"
     assert images(redirected.create(given)) == ["nginx"]
 
@@ -281,6 +326,9 @@ def test_private_images_get_the_login_beside_the_pods_own(redirected: Cluster) -
     assert found["spec"]["imagePullSecrets"] == [{"name": "proxy-login"}]
     again = redirected.create(pod("bitnami/redis", imagePullSecrets=[{"name": "proxy-login"}]))
     assert again["spec"]["imagePullSecrets"] == [{"name": "proxy-login"}]
+    unnamed = redirected.create(pod("nginx", "bitnami/redis", imagePullSecrets=[{"name": ""}]))
+    assert images(unnamed) == [NGINX, f"{DOMAIN}/bitnami/redis"]
+    assert unnamed["spec"]["imagePullSecrets"] == [{}, {"name": "proxy-login"}]
 
 
 def test_public_images_get_no_login(redirected: Cluster) -> None:

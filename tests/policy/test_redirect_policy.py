@@ -87,8 +87,12 @@ def test_a_domain_not_known_yet_is_lifted(engine: str) -> None:
 def test_match_conditions_are_only_for_versions_that_have_them() -> None:
     new = rendered("ClusterPolicy")[0]["spec"]
     assert new["webhookConfiguration"]["timeoutSeconds"] == 7
-    condition = new["webhookConfiguration"]["matchConditions"][0]["expression"]
-    assert "' library bitnami '.contains(" in condition
+    left_alone, writes = (
+        each["expression"] for each in new["webhookConfiguration"]["matchConditions"]
+    )
+    assert "' library bitnami '.contains(" in writes
+    assert "'kube-node-lease', 'kyverno', 'infra']" in left_alone
+    assert "['cnpg.io/cluster', " in left_alone
     olds: list[dict[str, Any]] = [{"kyverno_version": "1.11"}, {"kubernetes_version": "1.27"}]
     for old in olds:
         spec = rendered("ClusterPolicy", **old)[0]["spec"]
@@ -101,9 +105,9 @@ def test_match_conditions_are_only_for_versions_that_have_them() -> None:
     [
         ("1.11", "1.32", []),
         ("1.12", "1.27", []),
-        ("1.12", "1.32", ["writes-an-image", "has-images-kyverno-can-read"]),
-        ("1.13", "1.32", ["writes-an-image"]),
-        (None, None, ["writes-an-image"]),
+        ("1.12", "1.32", ["is-not-left-alone", "writes-an-image", "has-images-kyverno-can-read"]),
+        ("1.13", "1.32", ["is-not-left-alone", "writes-an-image"]),
+        (None, None, ["is-not-left-alone", "writes-an-image"]),
     ],
 )
 def test_kyverno_1_12_is_not_asked_about_images_it_cannot_read(
@@ -177,6 +181,8 @@ def test_an_engine_a_version_has_not_is_a_clear_error(
         ({"namespaces": []}, "namespaces is empty"),
         ({"namespaces": ["a'b"]}, "cannot stand in a policy"),
         ({"namespaces": ["{{a}}"]}, "cannot stand in a policy"),
+        ({"excluded_namespaces": ["a'b"]}, "cannot stand in a policy"),
+        ({"excluded_pod_labels": ["a'b"]}, "cannot stand in a policy"),
         ({"private_namespaces": ["other"]}, "which namespaces has not"),
         ({"domain": "proxy"}, "not a registry's host name"),
         ({"domain": "a.b/c"}, "not a registry's host name"),

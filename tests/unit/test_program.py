@@ -503,7 +503,7 @@ def test_no_pod_waits_for_its_annotation(vci: Recording) -> None:
     spec = vci.one(POLICY).inputs["spec"]
     assert spec["failurePolicy"] == "Ignore"
     assert spec["webhookConfiguration"]["timeoutSeconds"] == 2
-    (condition,) = spec["webhookConfiguration"]["matchConditions"]
+    _, condition = spec["webhookConfiguration"]["matchConditions"]
     assert "' library '.contains" in condition["expression"]
     assert "webhookTimeoutSeconds" not in spec
 
@@ -514,10 +514,11 @@ def test_every_namespace_served_is_in_the_match_condition() -> None:
     document = changed(document, "redirect.exclude", {"namespaces": ["legacy"]})
     recording = record(config(document))
     (policy,) = (each for each in recording.of_type(POLICY) if "vci" in each.name)
-    (condition,) = policy.inputs["spec"]["webhookConfiguration"]["matchConditions"]
+    left_alone, condition = policy.inputs["spec"]["webhookConfiguration"]["matchConditions"]
     assert "' bitnami library '.contains" in condition["expression"]
+    assert "'legacy']" in left_alone["expression"]
     excluded = policy.inputs["spec"]["rules"][0]["exclude"]["any"][0]["resources"]["namespaces"]
-    assert excluded == ["kube-system", "kyverno", "legacy"]
+    assert excluded == ["kube-system", "kube-public", "kube-node-lease", "kyverno", "legacy"]
 
 
 @pytest.mark.parametrize(
