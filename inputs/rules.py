@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from components.redirect_policy import unavailable
-from components.versions import has_match_conditions, reads_every_image
+from components.versions import has_match_conditions, reads_every_image, version
 from inputs.kubeconfig import cluster_in
 from inputs.model import Cluster, LoginAddon, Settings
 from inputs.problems import Problem, command
@@ -404,6 +404,21 @@ def _unreadable_images(settings: Settings) -> Iterator[str]:
             )
 
 
+def _native_engine_is_off(settings: Settings) -> Iterator[str]:
+    """Where Kubernetes has the native engine behind a switch; a managed cluster may not turn it."""
+    redirect = settings.redirect
+    if not redirect.enabled or redirect.engine is not Engine.MUTATING_ADMISSION_POLICY:
+        return
+    for cluster in settings.clusters:
+        if Way.ADMISSION in cluster.ways and version(cluster.kubernetes_version) < (1, 36):
+            yield (
+                f"redirect.engine MutatingAdmissionPolicy: Kubernetes {cluster.kubernetes_version}"
+                f" of cluster {cluster.name!r} has it off unless its API server runs with the feature"
+                " gate MutatingAdmissionPolicy and the runtime-config"
+                " admissionregistration.k8s.io/v1beta1; without them the policy cannot be made."
+            )
+
+
 def warnings(settings: Settings) -> list[str]:
     """What may go wrong though the config stands."""
     notes: list[str] = []
@@ -420,6 +435,7 @@ def warnings(settings: Settings) -> list[str]:
             " not installed."
         )
     notes.extend(_unreadable_images(settings))
+    notes.extend(_native_engine_is_off(settings))
     if settings.registry.replacement_allowed():
         notes.append(
             "registry.allowReplacementOn is today: every `pulumi up` until the day ends (UTC)"

@@ -942,6 +942,16 @@ def test_a_kyverno_that_denies_invalid_references_is_warned_of(
     assert any("denies every Pod with an invalid image" in each for each in notes) == warned
 
 
+@pytest.mark.parametrize(("kubernetes", "warned"), [("1.35", True), ("1.36", False)])
+def test_the_native_engine_is_warned_of_where_it_is_off_by_default(
+    kubernetes: str, warned: bool
+) -> None:
+    document = changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy")
+    document = changed(document, "clusters.0.kubernetesVersion", kubernetes)
+    notes = warnings(settings(document))
+    assert any("has it off unless its API server" in each for each in notes) == warned
+
+
 def test_a_second_enterprise_registry_is_warned_of_where_the_quota_is_one() -> None:
     (note,) = warnings(settings(ENTERPRISE, region="cn-shanghai"))
     assert "cn-shanghai allows 1 Enterprise registry per account" in note
