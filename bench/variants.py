@@ -26,6 +26,7 @@ DELAYS = (0, 50, 200)
 """Milliseconds after which Docker Hub answers the vendor's policy."""
 
 _VENDOR_POLICY = Path(__file__).with_name("vendor-policy.yaml")
+_SIMPLEST_POLICIES = Path(__file__).with_name("simplest-policies.yaml")
 _KYVERNO_DEFAULT_TIMEOUT_SECONDS = 10
 
 
@@ -51,6 +52,7 @@ def variants() -> list[Variant]:
     """All of them, but for no policy, which is measured before each."""
     return [
         *(_ours(engine, size) for engine in ENGINES for size in ALLOW_LISTS),
+        *(_simplest(engine) for engine in ENGINES),
         *(_vendors(delay) for delay in DELAYS),
     ]
 
@@ -70,6 +72,17 @@ def _ours(engine: str, size: int) -> Variant:
         documents=render(engine, values, kubernetes_version="1.37", kyverno_version="1.19"),
         cases=ALL if size == 1 else (ONE, TWENTY, NOTHING),
         freezes=size == 1,
+    )
+
+
+def _simplest(engine: str) -> Variant:
+    """The least that a policy of an engine costs."""
+    documents = yaml.safe_load_all(_SIMPLEST_POLICIES.read_text())
+    kinds = {engine, f"{engine}Binding"}
+    return Variant(
+        name=f"{engine}, the simplest there is",
+        documents=[each for each in documents if each["kind"] in kinds],
+        cases=(ONE, NOTHING),
     )
 
 
