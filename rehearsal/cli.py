@@ -8,32 +8,30 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 
 from rehearsal import admit as admission
-from rehearsal import real_node
+from rehearsal import real_node, supervisor
 from rehearsal.data_plane.images import PublishError
 from rehearsal.engine import deploy as deploying
 from rehearsal.engine.deploy import EngineName
 from rehearsal.engine.embedded import ApplyError
 from rehearsal.engine.policy_switch import NotInForceError, PolicyEngine, switch
-from rehearsal.locations import CHECKOUT, RUNS
+from rehearsal.locations import RUNS
 from rehearsal.packages import PackageError
 from rehearsal.parts import PARTS, PartError, obtain
-from rehearsal.processes import ProcessError, end_strays
+from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress
 from rehearsal.proof import ProofError
 from rehearsal.proof import prove as show_proof
 from rehearsal.real_node import CgroupError, Containerd, NetworkError, Programs
-from rehearsal.stage import Run, api_client, new_folder, stage
+from rehearsal.stage import Run, api_client, end_on_interrupt, new_folder, stage
+from rehearsal.supervisor import NotUpError
 
 app = typer.Typer(
     help="The whole stack on one machine, with no cloud account.",
@@ -41,8 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_START_SECONDS = 3600.0
-_STOP_SECONDS = 60.0
 
 Engine = Annotated[
     EngineName | None,
@@ -102,6 +98,7 @@ def _told() -> Iterator[None]:
         ApplyError,
         ProofError,
         NotInForceError,
+        NotUpError,
     ) as error:
         typer.echo(f"rehearsal: {error}", err=True)
         raise typer.Exit(1) from None
@@ -130,40 +127,14 @@ def parts() -> None:
 @app.command()
 def up(node: Node = None, containerd: NodeContainerd = None) -> None:
     """Start all parts, do not run the program; print `export` lines for a shell."""
-    folder = new_folder()
-    log = folder / "stage.log"
-    with log.open("wb") as out:
-        supervisor = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "rehearsal", "hold", str(folder)),
-                *(() if node is None else ("--node" if node else "--no-node",)),
-                *((f"--containerd={containerd}",) if containerd else ()),
-            ],
-            cwd=CHECKOUT,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    shown = 0
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        ended = supervisor.poll() is not None
-        text = log.read_text()
-        sys.stderr.write(text[shown:])
-        shown = len(text)
-        with contextlib.suppress(FileNotFoundError):
-            started = Run.load(folder)
-            break
-        if ended or time.monotonic() > deadline:
-            if (folder / "logs").is_dir():
-                typer.echo(f"rehearsal: not up; see {log}", err=True)
-            else:  # nothing was started, and all there is to say is said
-                shutil.rmtree(folder)
-            raise typer.Exit(1)
-        time.sleep(0.1)
-    for name, value in started.environment().items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+    options = [
+        *(() if node is None else ("--node" if node else "--no-node",)),
+        *((f"--containerd={containerd}",) if containerd else ()),
+    ]
+    end_on_interrupt()
+    with _told(), supervisor.held(new_folder(), options) as started:
+        exports = started.environment().items()
+        typer.echo("\n".join(f"export {name}={shlex.quote(value)}" for name, value in exports))
 
 
 @app.command(hidden=True)
@@ -215,13 +186,7 @@ def admit(
 def down() -> None:
     """Stop everything `up` started and remove its folder."""
     for folder in _folders():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
-            supervisor = psutil.Process(Run.load(folder).supervisor)
-            supervisor.terminate()
-            supervisor.wait(timeout=_STOP_SECONDS)
-        end_strays(folder)
-        real_node.clear(folder / "real-node")
-        shutil.rmtree(folder)
+        supervisor.end(folder)
 
 
 def _folders() -> list[Path]:

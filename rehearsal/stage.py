@@ -114,8 +114,7 @@ def stage(
         PublishError: when an image cannot be put into the upstream registry.
         CgroupError: when a process of the real node does not end.
     """
-    signal.signal(signal.SIGTERM, _interrupted)
-    signal.signal(signal.SIGINT, _interrupted)
+    end_on_interrupt()
     parts = obtain(PARTS, progress)
     prepare_chart(parts)
     with ExitStack() as stack:
@@ -170,6 +169,15 @@ def stage(
             yield run
         finally:
             (folder / "run.json").unlink(missing_ok=True)
+
+
+def end_on_interrupt() -> None:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt and SystemExit in this process from now on.
+
+    Also in a shell's background, where Ctrl-C is ignored, and in a program under asyncio.
+    """
+    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGINT, _interrupted)
 
 
 def _interrupted(number: int, _: object) -> None:

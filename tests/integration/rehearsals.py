@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -45,9 +46,21 @@ def interrupted_at(step: str, *words: str, log: str = "", engine: str = "embedde
 
     With `log` it is ended once there is that log.
     """
+    return _interrupted(("run", "--engine", engine, *words), step, log, signal.SIGINT)
+
+
+def up_interrupted_at(
+    step: str, *words: str, log: str = "", number: signal.Signals = signal.SIGINT
+) -> Path:
+    """As `interrupted_at`, but `up`, ended by this signal; the folder it had."""
+    return _interrupted(("up", *words), step, log, number)
+
+
+def _interrupted(words: Sequence[str], step: str, log: str, number: signal.Signals) -> Path:
     process = subprocess.Popen(
-        [sys.executable, "-m", "rehearsal", "run", "--engine", engine, *words],
+        [sys.executable, "-m", "rehearsal", *words],
         cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -63,7 +76,8 @@ def interrupted_at(step: str, *words: str, log: str = "", engine: str = "embedde
         if Path(word).is_relative_to(RUNS)
     }
     wait_until((folder / "logs" / log).exists, 60)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode != 0
+    assert "export" not in said
     return folder

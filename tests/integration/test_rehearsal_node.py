@@ -16,7 +16,7 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.progress import Progress
 from rehearsal.real_node import Containerd, Network, cgroups
 from tests.integration.machine import Machine, processes_with
-from tests.integration.rehearsals import interrupted_at, rehearsal, run_of
+from tests.integration.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
 
 
 @pytest.fixture
@@ -71,6 +71,13 @@ def test_ctrl_c_ends_a_real_node_that_is_starting(machine: Machine) -> None:
     assert processes_with(str(folder)) == []
     assert not cgroups.found(f"vke-rehearsal-{network.name}")
     rehearsal("down", folder=folder)
+    assert Machine().changes_since(machine) == {}
+
+
+def test_an_up_that_is_interrupted_ends_a_real_node_that_is_starting(machine: Machine) -> None:
+    folder = up_interrupted_at("starting a real node", "--node")
+    assert processes_with(str(folder)) == []
+    assert not folder.exists()
     assert Machine().changes_since(machine) == {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.parts import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import KWOK_NODES, Run, api_client
-from tests.integration.rehearsals import interrupted_at, rehearsal, run_of
+from tests.integration.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 
@@ -306,6 +307,20 @@ def test_ctrl_c_stops_everything_it_started() -> None:
     folder = interrupted_at("rehearsal-kyverno-release", "--no-node", log="kyverno.log")
     assert _processes_of(folder) == []
     rehearsal("down", folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "log"),
+    [
+        pytest.param(signal.SIGINT, "etcd.log", id="Ctrl-C at the first part"),
+        pytest.param(signal.SIGINT, "volcengine.log", id="Ctrl-C at a late part"),
+        pytest.param(signal.SIGTERM, "kwok.log", id="SIGTERM"),
+    ],
+)
+def test_an_up_that_is_interrupted_leaves_nothing(number: signal.Signals, log: str) -> None:
+    folder = up_interrupted_at("starting Kubernetes", "--no-node", log=log, number=number)
+    assert _processes_of(folder) == []
+    assert not folder.exists()
 
 
 def _processes_of(folder: Path) -> list[int]:
