@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubernetes import client
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Admission:
     admitted: str | None
     """The reference in the Pod as admitted; None when the Pod was not."""
     error: str | None
-    """Why the Pod was not admitted."""
+    """Why the Pod was not admitted, or that the API server could not be asked."""
 
 
 def admit(
@@ -55,6 +56,10 @@ def _ask(pods: client.CoreV1Api, reference: str, namespace: str) -> Admission:
         made: Any = pods.create_namespaced_pod(namespace, pod, dry_run="All")
     except client.ApiException as error:
         return Admission(image=reference, admitted=None, error=_message(error))
+    except HTTPError as error:
+        cause = error.reason if isinstance(error, MaxRetryError) else error
+        said = f"no answer from the API server: {cause}"
+        return Admission(image=reference, admitted=None, error=said)
     return Admission(image=reference, admitted=made.spec.containers[0].image, error=None)
 
 

@@ -19,7 +19,7 @@ from rehearsal import admit as admission
 from rehearsal import real_node, supervisor
 from rehearsal.data_plane.images import PublishError
 from rehearsal.engine import deploy as deploying
-from rehearsal.engine.deploy import EngineName
+from rehearsal.engine.deploy import EngineName, NotDeployedError
 from rehearsal.engine.embedded import ApplyError
 from rehearsal.engine.policy_switch import NotInForceError, PolicyEngine, switch
 from rehearsal.locations import RUNS
@@ -96,6 +96,7 @@ def _told() -> Iterator[None]:
         PublishError,
         ProcessError,
         ApplyError,
+        NotDeployedError,
         ProofError,
         NotInForceError,
         NotUpError,

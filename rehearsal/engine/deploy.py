@@ -28,6 +28,13 @@ STACK = "rehearsal"
 _OUTPUTS = "outputs.json"
 
 
+class NotDeployedError(Exception):
+    """The stack is not deployed on this stage; the message says how to deploy it."""
+
+    def __init__(self) -> None:
+        super().__init__("the stack is not deployed yet; run `python -m rehearsal deploy`")
+
+
 class EngineName(StrEnum):
     """What runs the program."""
 
@@ -69,16 +76,20 @@ def outputs_of(run: Run) -> dict[str, Any]:
     """The outputs of the stack as it was last deployed on this stage, by either engine.
 
     Raises:
-        FileNotFoundError: when it was not deployed yet.
+        NotDeployedError: when it was not deployed yet, or not to its end.
     """
+    outputs: dict[str, Any] = {}
     saved = run.folder / _OUTPUTS
-    if saved.is_file() or not shutil.which("pulumi"):
-        found = json.loads(saved.read_text())
-        return {
+    if saved.is_file():
+        outputs = {
             name: embedded.Secret(each["value"]) if each["secret"] else each["value"]
-            for name, each in found.items()
+            for name, each in json.loads(saved.read_text()).items()
         }
-    return _values(cli_stack(run).outputs())
+    elif shutil.which("pulumi"):
+        outputs = _values(cli_stack(run).outputs())
+    if not {"domain", "login"} <= outputs.keys():
+        raise NotDeployedError
+    return outputs
 
 
 def _embedded(run: Run, progress: Progress) -> dict[str, Any]:

@@ -90,10 +90,10 @@ def switch(run: Run, engine: PolicyEngine, progress: Progress) -> None:
 
     Raises:
         NotInForceError: when `nginx` is not redirected by it in time.
-        FileNotFoundError: when the stack is not deployed.
+        NotDeployedError: when the stack is not deployed.
     """
-    parts = obtain(("kubernetes", "helm"), progress)
     domain = str(outputs_of(run)["domain"])
+    parts = obtain(("kubernetes", "helm"), progress)
     applier = _PolicyOnly(
         KubernetesApplier(parts, run.folder / "engine"),
         VolcengineApplier(run.environment()),
