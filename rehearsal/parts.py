@@ -1,9 +1,9 @@
 """The real parts of a rehearsal: found in the right version, or built once from pinned modules.
 
 Each part is a Go module under `rehearsal/go/` whose `go.mod` and `go.sum` pin and checksum every
-source file. A binary is taken from `KUBEBUILDER_ASSETS` or `PATH` when it says it has the pinned
-version; otherwise its module is built into the per-user cache. The folder a build lands in is
-named by what went into it, so a changed pin is a new build and an unchanged one is none.
+source file. A binary is taken from `KUBEBUILDER_ASSETS` or `PATH` when it has the pinned version;
+what is missing is built into the per-user cache. The folder a build lands in is named by what went
+into it, so a changed pin is a new build and an unchanged one is none.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from functools import cache as once
 from pathlib import Path
 
+from rehearsal.given import Version, given
 from rehearsal.locations import GO_MODULES, cache
 from rehearsal.progress import Progress
 
@@ -36,6 +37,7 @@ _KUBERNETES_FLAGS = (
     f"-X {_VERSION}.gitVersion={_KUBERNETES} -X {_VERSION}.gitMajor=1"
     f" -X {_VERSION}.gitMinor=37 -X {_VERSION}.gitTreeState=clean"
 )
+_KYVERNO = "github.com/kyverno/kyverno@v1.19.1"
 
 
 class PartError(Exception):
@@ -52,14 +54,35 @@ class Part:
     """Linker flags beside `-s -w`."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Files and folders to keep beside the binaries: name there, and `module//path` in a module."""
-    version: str = ""
-    """What `<binary> <version_argument>` must print for a binary found on PATH to be used."""
-    version_argument: str = "--version"
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    """How each binary shows its version; one that is not named here is always built."""
+    together: bool = False
+    """Whether its binaries are of use only in one folder."""
+
+
+def _containerd(module: str, version: str) -> Part:
+    names = ("containerd", "containerd-shim-runc-v2", "ctr")
+    number = rf"v?{re.escape(version)}"
+    pinned = f"{module}@v{version}"
+    return Part(
+        binaries={name: f"{module}/cmd/{name}" for name in names},
+        versions={
+            **{
+                name: Version(says=rf"{name} {re.escape(module)} {number}(?: \S+)?", module=pinned)
+                for name in names
+            },
+            "containerd-shim-runc-v2": Version(
+                says=rf"Version:\s+{number}", arguments=("-v",), module=pinned
+            ),
+        },
+        together=True,
+    )
 
 
 PARTS: Mapping[str, Part] = {
     "etcd": Part(
-        binaries={"etcd": "go.etcd.io/etcd/server/v3"}, version=r"etcd Version: 3\.7\.3\b"
+        binaries={"etcd": "go.etcd.io/etcd/server/v3"},
+        versions={"etcd": Version(says=r"etcd Version: 3\.7\.3")},
     ),
     "kubernetes": Part(
         binaries={
@@ -73,35 +96,55 @@ PARTS: Mapping[str, Part] = {
             )
         },
         ldflags=_KUBERNETES_FLAGS,
-        version=r"Kubernetes v1\.37\.2\b",
+        versions={
+            **{
+                name: Version(says=rf"Kubernetes {re.escape(_KUBERNETES)}")
+                for name in (
+                    "kube-apiserver",
+                    "kube-controller-manager",
+                    "kube-scheduler",
+                    "kubelet",
+                )
+            },
+            "kubectl": Version(
+                says=rf"Client Version: {re.escape(_KUBERNETES)}", arguments=("version", "--client")
+            ),
+        },
     ),
     "kwok": Part(
         binaries={"kwok": "sigs.k8s.io/kwok/cmd/kwok"},
         files={"stages": "sigs.k8s.io/kwok//kustomize/stage"},
+        versions={"kwok": Version(says=r"kwok version v?0\.8\.0(?: .*)?")},
     ),
-    "registry": Part(binaries={"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
+    "registry": Part(
+        binaries={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
+        versions={
+            "registry": Version(
+                says=r".* github\.com/distribution/distribution/v3 v?3\.1\.2",
+                module="github.com/distribution/distribution/v3@v3.1.2",
+            )
+        },
+    ),
     "oracle": Part(
         binaries={"oracle": "."},
         files={"distribution-reference": "github.com/distribution/reference//"},
     ),
-    "crane": Part(binaries={"crane": "github.com/google/go-containerregistry/cmd/crane"}),
+    "crane": Part(
+        binaries={"crane": "github.com/google/go-containerregistry/cmd/crane"},
+        versions={"crane": Version(says=r"v?0\.22\.1", arguments=("version",))},
+    ),
     "nginx": Part(binaries={"nginx": "."}),
-    "containerd": Part(
-        binaries={
-            name: f"github.com/containerd/containerd/v2/cmd/{name}"
-            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
-        }
-    ),
-    "containerd17": Part(
-        binaries={
-            name: f"github.com/containerd/containerd/cmd/{name}"
-            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
-        },
-    ),
+    "containerd": _containerd("github.com/containerd/containerd/v2", "2.4.2"),
+    "containerd17": _containerd("github.com/containerd/containerd", "1.7.35"),
     "helm": Part(
         binaries={"helm": "helm.sh/helm/v4/cmd/helm"},
-        version=r"\"v4\.3\.1\b",
-        version_argument="version",
+        versions={
+            "helm": Version(
+                says=r'version\.BuildInfo{Version:"v4\.3\.1",.*}',
+                arguments=("version",),
+                module="helm.sh/helm/v4@v4.3.1",
+            )
+        },
     ),
     "kyverno": Part(
         binaries={
@@ -115,6 +158,14 @@ PARTS: Mapping[str, Part] = {
             "chart": "github.com/kyverno/kyverno//charts/kyverno",
             "chart-kyverno-api": "github.com/kyverno/api//charts/kyverno-api",
             "chart-openreports": "github.com/openreports/reports-api//charts/openreports",
+        },
+        versions={
+            # Asked for its version, a controller starts.
+            "kyverno": Version(module=_KYVERNO),
+            "kyverno-background-controller": Version(module=_KYVERNO),
+            "kubectl-kyverno": Version(
+                says=r"Version: v?1\.19\.1", arguments=("version",), module=_KYVERNO
+            ),
         },
     ),
 }
@@ -132,38 +183,32 @@ def obtain(names: Iterable[str], progress: Progress) -> dict[str, Path]:
     built = False
     for name in names:
         part = PARTS[name]
-        here = {binary: _given(binary, part) for binary in part.binaries}
-        if not part.files and all(here.values()):
-            found |= {binary: path for binary, path in here.items() if path}
-            continue
         folder = cache() / "parts" / f"{name}-{_fingerprint(name, part)}"
-        if not folder.is_dir():
+        entries = {entry: folder / entry for entry in (*part.binaries, *part.files)}
+        entries |= _given(part)
+        if not all(path.exists() for path in entries.values()):
             with _locked(f"part-{name}"):
-                if not folder.is_dir():
-                    _build(name, part, folder, progress)
+                missing = [entry for entry, path in entries.items() if not path.exists()]
+                if missing:
+                    _build(name, missing, folder, progress)
                     built = True
-        found |= {entry: here.get(entry) or folder / entry for entry in (*here, *part.files)}
+        found |= entries
     if built:
         _drop_go_caches(progress)
     return found
 
 
-def _given(binary: str, part: Part) -> Path | None:
-    """This binary on KUBEBUILDER_ASSETS or PATH, if it says it has the pinned version."""
-    if not part.version:
-        return None
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    places = os.pathsep.join(filter(None, (assets, os.environ.get("PATH", ""))))
-    path = shutil.which(binary, path=places)
-    if path is None:
-        return None
-    try:
-        said = subprocess.run(
-            [path, part.version_argument], capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return Path(path) if re.search(part.version, said.stdout + said.stderr) else None
+def _given(part: Part) -> dict[str, Path]:
+    """The binaries of a part that are on this machine already, in the pinned version."""
+    found = {
+        binary: path
+        for binary, version in part.versions.items()
+        if (path := given(binary, part.binaries[binary], version))
+    }
+    folders = {path.parent for path in found.values()}
+    if part.together and (len(found) < len(part.binaries) or len(folders) > 1):
+        return {}
+    return found
 
 
 def module_files(source: str, name: str, progress: Progress) -> Path:
@@ -199,8 +244,9 @@ def _fingerprint(name: str, part: Part) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(name: str, part: Part, folder: Path, progress: Progress) -> None:
-    """Build one part into `folder`, all of it or nothing."""
+def _build(name: str, entries: Iterable[str], folder: Path, progress: Progress) -> None:
+    """Build these binaries and files of a part into `folder`, each of them whole or not at all."""
+    part = PARTS[name]
     log = cache() / "logs" / f"build-{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.partial")
@@ -212,7 +258,8 @@ def _build(name: str, part: Part, folder: Path, progress: Progress) -> None:
     ):
         environment = go_environment(progress)
         module = GO_MODULES / name
-        for binary, package in part.binaries.items():
+        for binary in [each for each in entries if each in part.binaries]:
+            package = part.binaries[binary]
             command = [
                 *("go", "build", "-mod=readonly", "-trimpath"),
                 *("-ldflags", f"-s -w {part.ldflags}".strip()),
@@ -223,9 +270,12 @@ def _build(name: str, part: Part, folder: Path, progress: Progress) -> None:
             )
             if done.returncode != 0:
                 raise PartError(f"{name}: `{' '.join(command[:3])} … {package}` failed; see {log}")
-        for entry, source in part.files.items():
-            _keep(source, partial / entry, module, environment)
-    partial.rename(folder)
+        for file in [each for each in entries if each in part.files]:
+            _keep(part.files[file], partial / file, module, environment)
+    folder.mkdir(exist_ok=True)
+    for entry in entries:
+        (partial / entry).rename(folder / entry)
+    partial.rmdir()
 
 
 def _keep(source: str, target: Path, module: Path, environment: Mapping[str, str]) -> None:
