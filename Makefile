@@ -33,7 +33,7 @@ format: $(VENV)/.installed ## Format the code
 
 lock: $(VENV)/.installed ## Pin what requirements*.in name, with checksums
 	$(BIN)/python -m pip install --quiet uv
-	for name in requirements requirements-dev rehearsal/go/requirements; do \
+	for name in requirements requirements-dev rehearsal/parts/go/requirements; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; done
 

@@ -21,9 +21,10 @@ import yaml
 
 from bench.docker_hub import NAMES
 from bench.load import DOMAIN, HUB_IMAGE, Case, Connection
-from rehearsal import chart, control_plane, kyverno_stand_in
-from rehearsal.data_plane.certificates import Authority
-from rehearsal.parts import obtain
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cluster import chart, control_plane
+from rehearsal.cluster import kyverno as kyverno_stand_in
+from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
 

@@ -23,8 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from rehearsal.data_plane.names import NamesProxy
-from rehearsal.data_plane.plane import Endpoint
+from rehearsal.cloud.registries.names import NamesProxy
+from rehearsal.cloud.registries.plane import Endpoint
 
 BLOBS = "production.cloudflare.docker.com"
 NAMES = ("index.docker.io", "registry-1.docker.io", "auth.docker.io", BLOBS, "quay.io")

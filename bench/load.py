@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from rehearsal.control_plane import ControlPlane
+from rehearsal.cluster.control_plane import ControlPlane
 
 DOMAIN = "dockerhub-proxy.example.com"
 """Where the policies redirect to; nothing is pulled from it."""

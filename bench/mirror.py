@@ -16,11 +16,11 @@ from kubernetes import client
 
 from bench.pods import Pods, until
 from components.node_mirror import DAEMON_SET, NAMESPACE, SCRIPT
-from rehearsal import real_node
-from rehearsal.data_plane.access_log import AccessRecord, Cache, read_log
-from rehearsal.data_plane.client import PullClient
-from rehearsal.data_plane.images import SampleImage, publish
-from rehearsal.parts import obtain
+from rehearsal.cloud.registries.access_log import AccessRecord, Cache, read_log
+from rehearsal.cloud.registries.client import PullClient
+from rehearsal.cloud.registries.images import SampleImage, publish
+from rehearsal.cluster import node as real_node
+from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 

@@ -14,11 +14,11 @@ from typing import Annotated
 import typer
 
 from bench.mirror import NO_MIRROR, Measured, MirrorBench, Times
-from rehearsal import real_node
-from rehearsal.engine.deploy import EngineName, deploy
+from rehearsal.cluster import node as real_node
+from rehearsal.cluster.node import Containerd
+from rehearsal.deploy.stack import EngineName, deploy
 from rehearsal.locations import CHECKOUT
 from rehearsal.progress import Progress
-from rehearsal.real_node import Containerd
 from rehearsal.stage import new_folder, stage
 
 _HOW = """\

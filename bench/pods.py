@@ -15,7 +15,7 @@ import psutil
 from kubernetes import client
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
-from rehearsal import real_node
+from rehearsal.cluster import node as real_node
 
 _RUNNING_SECONDS = 320.0
 _GONE_SECONDS = 60.0

@@ -12,8 +12,8 @@ from typing import Any
 
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
 
-from rehearsal.engine.embedded import run
-from rehearsal.engine.stack_file import StackConfig
+from rehearsal.deploy.embedded import run
+from rehearsal.deploy.stack_file import StackConfig
 from rehearsal.locations import CHECKOUT
 
 PROJECT = "vke-dockerhub-proxy"

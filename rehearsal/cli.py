@@ -16,20 +16,21 @@ from typing import Annotated
 import typer
 
 from rehearsal import admit as admission
-from rehearsal import real_node, supervisor
-from rehearsal.data_plane.images import PublishError
-from rehearsal.engine import deploy as deploying
-from rehearsal.engine.deploy import EngineName, NotDeployedError
-from rehearsal.engine.embedded import ApplyError
-from rehearsal.engine.policy_switch import NotInForceError, PolicyEngine, switch
+from rehearsal import supervisor
+from rehearsal.cloud.registries.images import PublishError
+from rehearsal.cluster import node as real_node
+from rehearsal.cluster.node import CgroupError, Containerd, NetworkError, Programs
+from rehearsal.deploy import stack as deploying
+from rehearsal.deploy.embedded import ApplyError
+from rehearsal.deploy.policy_switch import NotInForceError, PolicyEngine, switch
+from rehearsal.deploy.stack import EngineName, NotDeployedError
 from rehearsal.locations import RUNS
-from rehearsal.packages import PackageError
-from rehearsal.parts import PARTS, PartError, obtain
+from rehearsal.parts.build import PARTS, PartError, obtain
+from rehearsal.parts.debian import PackageError
 from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress
 from rehearsal.proof import ProofError
 from rehearsal.proof import prove as show_proof
-from rehearsal.real_node import CgroupError, Containerd, NetworkError, Programs
 from rehearsal.stage import Run, api_client, end_on_interrupt, new_folder, stage
 from rehearsal.supervisor import NotUpError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 """The project's folder, which holds `Pulumi.yaml`."""
-GO_MODULES = Path(__file__).resolve().parent / "go"
+GO_MODULES = Path(__file__).resolve().parent / "parts" / "go"
 """One small Go module for each part: what to build, pinned by `go.mod` and `go.sum`."""
 RUNS = CHECKOUT / ".rehearsal"
 """One folder for each rehearsal of this checkout; git ignores it."""

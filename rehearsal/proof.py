@@ -16,10 +16,10 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from rehearsal import running
 from rehearsal.admit import admit
-from rehearsal.data_plane.access_log import AccessRecord, Cache, parse_line
-from rehearsal.data_plane.client import PullClient, PullError, RegistryLogin
-from rehearsal.engine.embedded import Secret
-from rehearsal.parts import obtain
+from rehearsal.cloud.registries.access_log import AccessRecord, Cache, parse_line
+from rehearsal.cloud.registries.client import PullClient, PullError, RegistryLogin
+from rehearsal.deploy.embedded import Secret
+from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from kubernetes import client
 
-from rehearsal import real_node
-from rehearsal.data_plane.access_log import AccessRecord
+from rehearsal.cloud.registries.access_log import AccessRecord
+from rehearsal.cluster import node as real_node
 
 _SECONDS = 60.0
 _TOLERATION = {"key": real_node.TAINT.partition("=")[0], "operator": "Exists"}

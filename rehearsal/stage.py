@@ -18,13 +18,14 @@ import yaml
 from kubernetes import client, utils
 from pydantic import BaseModel, ConfigDict
 
-from rehearsal import chart, control_plane, real_node
-from rehearsal.data_plane.certificates import Authority
-from rehearsal.data_plane.distribution import listening_port
-from rehearsal.data_plane.images import SAMPLE_IMAGES, publish
-from rehearsal.data_plane.upstream import upstream_config
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cloud.registries.distribution import listening_port
+from rehearsal.cloud.registries.images import SAMPLE_IMAGES, publish
+from rehearsal.cloud.registries.upstream import upstream_config
+from rehearsal.cluster import chart, control_plane
+from rehearsal.cluster import node as real_node
 from rehearsal.locations import CHECKOUT, RUNS
-from rehearsal.parts import obtain
+from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, end_strays
 from rehearsal.progress import Progress
 
@@ -157,7 +158,7 @@ def stage(
             processes.start(
                 "kyverno-stand-in",
                 [
-                    *(sys.executable, "-m", "rehearsal.kyverno_stand_in"),
+                    *(sys.executable, "-m", "rehearsal.cluster.kyverno"),
                     *(parts["kyverno"], parts["kyverno-background-controller"]),
                     *(folder / "kyverno", folder / "logs", plane.kubeconfig),
                 ],
@@ -302,7 +303,7 @@ def _start_volcengine(
     control_plane.write_private(config, json.dumps(document))
     processes.start(
         "volcengine",
-        [sys.executable, "-m", "rehearsal.volcengine", "--config", config],
+        [sys.executable, "-m", "rehearsal.cloud.api", "--config", config],
         environment={"PYTHONPATH": str(CHECKOUT)},
         ready=ready.is_file,
     )

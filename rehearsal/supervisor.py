@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from rehearsal import real_node
+from rehearsal.cluster import node as real_node
 from rehearsal.locations import CHECKOUT
 from rehearsal.processes import end_group, end_strays
 from rehearsal.stage import Run

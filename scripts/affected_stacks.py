@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-PROGRAM = ("Pulumi.yaml", "__main__.py", "settings.py", "requirements.txt")
-FOLDERS = ("inputs/", "components/", "policies/", "nodes/")
+PROGRAM = ("Pulumi.yaml", "__main__.py", "requirements.txt")
+FOLDERS = ("settings/", "components/", "policies/", "nodes/")
 NOT_PREVIEWED = {"rehearsal"}
 
 

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from pulumi import automation
 
-from rehearsal.engine.deploy import STACK, cli_stack
+from rehearsal.deploy.stack import STACK, cli_stack
 from rehearsal.locations import CHECKOUT
 from rehearsal.stage import Run
-from tests.integration.rehearsals import rehearsal, run_of
+from tests.support.rehearsals import rehearsal, run_of
 
 collect_ignore_glob = [] if shutil.which("pulumi") else ["test_*.py"]
 

@@ -22,8 +22,8 @@ from components.pull_credentials import SECRET, SOURCE
 from rehearsal.locations import CHECKOUT
 from rehearsal.stage import Run, api_client
 from tests.cli.conftest import Cli
-from tests.integration.rehearsals import interrupted_at, rehearsal
-from tests.integration.volcengine_stage import wait_until
+from tests.support.rehearsals import interrupted_at, rehearsal
+from tests.support.volcengine_stage import wait_until
 
 _DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 

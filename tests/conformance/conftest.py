@@ -10,13 +10,15 @@ import pytest
 import yaml
 
 from components.redirect_policy import ENGINES
-from rehearsal import chart, control_plane, kyverno_stand_in, parts
-from rehearsal.data_plane.certificates import Authority
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cluster import chart, control_plane
+from rehearsal.cluster import kyverno as kyverno_stand_in
+from rehearsal.parts import build as parts
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
-from tests.conformance.docker_hub import DockerHub
-from tests.conformance.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, until
-from tests.conformance.references import Oracle
+from tests.support.docker_hub import DockerHub
+from tests.support.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, until
+from tests.support.references import Oracle
 
 
 @pytest.fixture(scope="package")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rehearsal.admit import admit
-from tests.conformance.docker_hub import DockerHub
-from tests.conformance.harness import DOMAIN, Cluster, KyvernoProcess
 from tests.conformance.test_pods import images, pod
+from tests.support.docker_hub import DockerHub
+from tests.support.harness import DOMAIN, Cluster, KyvernoProcess
 
 NGINX = f"{DOMAIN}/library/nginx"
 NOT_THERE = "sha256:" + "0123456789abcdef" * 4

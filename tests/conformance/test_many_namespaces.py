@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.harness import DOMAIN, Cluster
+from tests.support.harness import DOMAIN, Cluster
 
 
 def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: str) -> None:

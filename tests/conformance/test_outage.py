@@ -10,7 +10,7 @@ from kubernetes.client import ApiException
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal.admit import admit
-from tests.conformance.harness import (
+from tests.support.harness import (
     DOMAIN,
     WEBHOOK_TIMEOUT_SECONDS,
     Cluster,

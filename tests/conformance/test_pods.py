@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE, ORIGINALS_ANNOTATION
-from tests.conformance.harness import DOMAIN, Cluster, until
+from tests.support.harness import DOMAIN, Cluster, until
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 NGINX = f"{DOMAIN}/library/nginx"

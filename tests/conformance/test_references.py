@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rehearsal.admit import Admission, admit
-from tests.conformance.harness import DOMAIN, Cluster, KyvernoProcess
-from tests.conformance.references import Oracle, generated, wild
+from tests.support.harness import DOMAIN, Cluster, KyvernoProcess
+from tests.support.references import Oracle, generated, wild
 
 GENERATED = 2400
 SEED = 20261124

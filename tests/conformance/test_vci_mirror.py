@@ -12,7 +12,7 @@ from kubernetes.client import ApiException
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.vci_mirror import VciMirrorArgs, annotating_policy
-from tests.conformance.harness import (
+from tests.support.harness import (
     DOMAIN,
     KUBERNETES_VERSION,
     KYVERNO_VERSION,

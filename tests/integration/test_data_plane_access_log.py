@@ -9,19 +9,19 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from rehearsal.data_plane.access_log import (
+from rehearsal.cloud.registries.access_log import (
     AccessLog,
     AccessRecord,
     Cache,
     parse_line,
     read_log,
 )
-from rehearsal.data_plane.certificates import Authority
-from rehearsal.data_plane.faults import FaultState
-from rehearsal.data_plane.gate import AccessLevel, Gate
-from rehearsal.data_plane.login import AuthMode
-from rehearsal.data_plane.recorder import UpstreamRecorder
-from rehearsal.data_plane.serving import Listener
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cloud.registries.faults import FaultState
+from rehearsal.cloud.registries.gate import AccessLevel, Gate
+from rehearsal.cloud.registries.login import AuthMode
+from rehearsal.cloud.registries.recorder import UpstreamRecorder
+from rehearsal.cloud.registries.serving import Listener
 
 RECORD = AccessRecord(
     time=dt.datetime(2026, 11, 24, 9, 12, 3, 123000, tzinfo=dt.UTC),

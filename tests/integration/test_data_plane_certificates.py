@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from rehearsal.data_plane.certificates import Authority
+from rehearsal.cloud.registries.certificates import Authority
 
 
 def trusts(authority: Authority, certificate: Path, name: str) -> bool:

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from rehearsal.data_plane.client import PullError, RegistryLogin
-from rehearsal.data_plane.login import AuthMode
-from tests.integration.volcengine_stage import MICRO_PROXY, Stage
+from rehearsal.cloud.registries.client import PullError, RegistryLogin
+from rehearsal.cloud.registries.login import AuthMode
+from tests.support.volcengine_stage import MICRO_PROXY, Stage
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 PASSWORD = "Passw0rd-1"
 NGINX = "/v2/library/nginx/manifests/latest"

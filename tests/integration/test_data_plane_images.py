@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rehearsal.data_plane.images import SAMPLE_IMAGES, SampleImage, write_layout
+from rehearsal.cloud.registries.images import SAMPLE_IMAGES, SampleImage, write_layout
 from rehearsal.processes import free_port
-from tests.integration.volcengine_stage import wait_until
+from tests.support.volcengine_stage import wait_until
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.integration.volcengine_stage import MICRO_PROXY, Stage
+from tests.support.volcengine_stage import MICRO_PROXY, Stage
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 
 def test_docker_hub_is_the_upstream_registry(stage: Stage) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from rehearsal.data_plane.access_log import AccessRecord, Cache
-from rehearsal.data_plane.client import PullError, RegistryLogin
-from rehearsal.data_plane.login import AuthMode
-from tests.integration.volcengine_stage import MICRO_PROXY, Stage, wait_until
+from rehearsal.cloud.registries.access_log import AccessRecord, Cache
+from rehearsal.cloud.registries.client import PullError, RegistryLogin
+from rehearsal.cloud.registries.login import AuthMode
+from tests.support.volcengine_stage import MICRO_PROXY, Stage, wait_until
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 PASSWORD = "Passw0rd-1"
 PRIVATE = "library"

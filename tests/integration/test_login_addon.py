@@ -16,18 +16,18 @@ from kubernetes import client
 
 from components.credential_addon import ADDON
 from components.pull_credentials import SOURCE
-from inputs.problems import PROJECT
-from rehearsal.engine import embedded
-from rehearsal.engine.deploy import STACK, stack_config
-from rehearsal.engine.kubernetes_applier import KubernetesApplier
-from rehearsal.engine.stack_file import StackConfig
-from rehearsal.engine.volcengine_applier import VolcengineApplier
+from rehearsal.deploy import embedded
+from rehearsal.deploy.kubernetes_applier import KubernetesApplier
+from rehearsal.deploy.stack import STACK, stack_config
+from rehearsal.deploy.stack_file import StackConfig
+from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.locations import CHECKOUT
-from rehearsal.parts import obtain
+from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
-from tests.integration.rehearsals import rehearsal, run_of
-from tests.integration.volcengine_stage import wait_until
+from settings.errors import PROJECT
+from tests.support.rehearsals import rehearsal, run_of
+from tests.support.volcengine_stage import wait_until
 
 
 def with_addon(config: StackConfig) -> StackConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.parts import PARTS, obtain
+from rehearsal.parts.build import PARTS, obtain
 from rehearsal.progress import Progress
 
 OWN = ("oracle", "nginx")

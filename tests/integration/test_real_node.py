@@ -23,23 +23,24 @@ import pytest
 from kubernetes import client
 
 from components import node_mirror
-from rehearsal import control_plane, real_node
-from rehearsal.data_plane.access_log import AccessRecord, read_log
-from rehearsal.data_plane.certificates import Authority
-from rehearsal.data_plane.images import SAMPLE_IMAGES, publish
-from rehearsal.data_plane.upstream import upstream_config
-from rehearsal.engine import embedded
-from rehearsal.engine.kubernetes_applier import KubernetesApplier
-from rehearsal.engine.stack_file import StackConfig
-from rehearsal.engine.volcengine_applier import VolcengineApplier
-from rehearsal.parts import obtain
+from rehearsal.cloud.api.config import DataPlaneSettings
+from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cloud.registries.images import SAMPLE_IMAGES, publish
+from rehearsal.cloud.registries.upstream import upstream_config
+from rehearsal.cluster import control_plane
+from rehearsal.cluster import node as real_node
+from rehearsal.cluster.node import Containerd, Network, RealNode, cgroups, network
+from rehearsal.cluster.node.name_server import answer
+from rehearsal.deploy import embedded
+from rehearsal.deploy.kubernetes_applier import KubernetesApplier
+from rehearsal.deploy.stack_file import StackConfig
+from rehearsal.deploy.volcengine_applier import VolcengineApplier
+from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, answers
 from rehearsal.progress import Progress
-from rehearsal.real_node import Containerd, Network, RealNode, cgroups, network
-from rehearsal.real_node.name_server import answer
-from rehearsal.volcengine.config import DataPlaneSettings
-from tests.integration.machine import Machine, processes_with
-from tests.integration.volcengine_stage import (
+from tests.support.machine import Machine, processes_with
+from tests.support.volcengine_stage import (
     ACCESS_KEY,
     MICRO_PROXY,
     SECRET_KEY,

@@ -11,12 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rehearsal import cli, real_node
+from rehearsal import cli
+from rehearsal.cluster import node as real_node
+from rehearsal.cluster.node import Containerd, Network, cgroups
 from rehearsal.locations import CHECKOUT
 from rehearsal.progress import Progress
-from rehearsal.real_node import Containerd, Network, cgroups
-from tests.integration.machine import Machine, processes_with
-from tests.integration.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
+from tests.support.machine import Machine, processes_with
+from tests.support.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import volcenginesdkvke as sdk
 
-from rehearsal.engine.volcengine_applier import VolcengineApplier
-from rehearsal.volcengine.config import Cluster, Delays
-from tests.integration.volcengine_stage import (
+from rehearsal.cloud.api.config import Cluster, Delays
+from rehearsal.deploy.volcengine_applier import VolcengineApplier
+from tests.support.volcengine_stage import (
     ACCESS_KEY,
     NO_DELAYS,
     SECRET_KEY,
@@ -20,7 +20,7 @@ from tests.integration.volcengine_stage import (
     wait_until,
 )
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 Start = Callable[..., RunningEmulator]
 NAME = "cr-credential-controller"

@@ -12,8 +12,8 @@ import pytest
 import urllib3
 import volcenginesdkcr as sdk
 
-from rehearsal.volcengine.config import Delays
-from tests.integration.volcengine_stage import (
+from rehearsal.cloud.api.config import Delays
+from tests.support.volcengine_stage import (
     MICRO_PROXY,
     NO_DELAYS,
     Refused,
@@ -21,7 +21,7 @@ from tests.integration.volcengine_stage import (
     wait_until,
 )
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 Start = Callable[..., RunningEmulator]
 PASSWORD = base64.b64encode(b"Passw0rd").decode()

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from rehearsal.volcengine.run import Ready
-from tests.integration.volcengine_stage import (
+from rehearsal.cloud.api.run import Ready
+from tests.support.volcengine_stage import (
     ACCESS_KEY,
     MICRO_PROXY,
     SECRET_KEY,
@@ -24,10 +24,10 @@ from tests.integration.volcengine_stage import (
     wait_until,
 )
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 CHECKOUT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "rehearsal.volcengine", "--config"]
+COMMAND = [sys.executable, "-m", "rehearsal.cloud.api", "--config"]
 KEYS = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
 
 

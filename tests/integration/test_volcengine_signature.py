@@ -16,10 +16,10 @@ import volcenginesdkcore
 from volcenginesdkcore.rest import ApiException
 from volcenginesdkcore.signv4 import SignerV4
 
-from rehearsal.volcengine import signature
-from rehearsal.volcengine.errors import ApiError
-from rehearsal.volcengine.signature import Caller, SignedRequest, verify
-from tests.integration.volcengine_stage import (
+from rehearsal.cloud.api import signature
+from rehearsal.cloud.api.errors import ApiError
+from rehearsal.cloud.api.signature import Caller, SignedRequest, verify
+from tests.support.volcengine_stage import (
     ACCESS_KEY,
     SECRET_KEY,
     Refused,
@@ -27,7 +27,7 @@ from tests.integration.volcengine_stage import (
     refused,
 )
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 QUERY = {"Action": "ListRegistries", "Version": "2022-05-12"}
 BODY = '{"PageNumber": 1, "PageSize": 10}'

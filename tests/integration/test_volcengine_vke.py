@@ -10,10 +10,10 @@ import pytest
 import volcenginesdkcore
 import volcenginesdkvke as sdk
 
-from rehearsal.volcengine.config import Cluster
-from tests.integration.volcengine_stage import RunningEmulator
+from rehearsal.cloud.api.config import Cluster
+from tests.support.volcengine_stage import RunningEmulator
 
-pytest_plugins = ("tests.integration.volcengine_fixtures",)
+pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 Start = Callable[..., RunningEmulator]
 

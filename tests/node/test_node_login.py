@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.data_plane.login import AuthMode
-from tests.node.node_stage import FRESH, IMAGE, STATE, Node, World
+from rehearsal.cloud.registries.login import AuthMode
+from tests.support.node_stage import FRESH, IMAGE, STATE, Node, World
 
-pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
 
 OTHER_LOGIN = """

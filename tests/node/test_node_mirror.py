@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.containerd import NodeError
-from rehearsal.data_plane.certificates import Authority
-from tests.integration.volcengine_stage import wait_until
-from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cluster.containerd import NodeError
+from tests.support.node_stage import FRESH, IMAGE, PATCHES, Node
+from tests.support.volcengine_stage import wait_until
 
-pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 
 OWN_HOSTS = 'server = "https://registry-1.docker.io"\n# by hand\n'
 OWN = {"certs.d/docker.io/hosts.toml": OWN_HOSTS}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.data_plane.certificates import Authority
-from tests.node.node_stage import IMAGE, SCRIPT, Node, Pod, World
+from rehearsal.cloud.registries.certificates import Authority
+from tests.support.node_stage import IMAGE, SCRIPT, Node, Pod, World
 
-pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
 
 TOKEN = "service-account-token"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.node_mirror import packed
-from tests.node.node_stage import SCRIPT, Node
+from tests.support.node_stage import SCRIPT, Node
 
-pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 
 
 def test_the_packed_script_brings_a_node_into_place_and_keeps_the_login_to_itself(

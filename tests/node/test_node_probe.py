@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rehearsal.data_plane.login import AuthMode
-from tests.node.node_stage import FRESH, IMAGE, PATCHES, Node, Scripted, World
+from rehearsal.cloud.registries.login import AuthMode
+from tests.support.node_stage import FRESH, IMAGE, PATCHES, Node, Scripted, World
 
-pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 pytestmark = pytest.mark.parametrize("containerd", ["2.4"], indirect=True)
 
 PUBLIC = "bitnami/redis:7.2"

@@ -23,16 +23,16 @@ import pytest
 from kubernetes import client
 
 from components.node_mirror import DAEMON_SET, LEASE, role_rules
-from rehearsal import control_plane
-from rehearsal.containerd import ContainerdNode, NodeConfig
-from rehearsal.data_plane.certificates import Authority
-from rehearsal.parts import obtain
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cluster import control_plane
+from rehearsal.cluster.containerd import ContainerdNode, NodeConfig
+from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
-from tests.integration.volcengine_stage import wait_until
-from tests.node.node_stage import FRESH, PATCHES, SCRIPT, STATE, Node, Pod, World
+from tests.support.node_stage import FRESH, PATCHES, SCRIPT, STATE, Node, Pod, World
+from tests.support.volcengine_stage import wait_until
 
-pytest_plugins = ("tests.integration.volcengine_fixtures", "tests.node.node_fixtures")
+pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 
 CONTENDERS = 8
 TURNS = 4

@@ -12,7 +12,7 @@ import yaml
 
 from components.redirect_policy import FOLDER, RedirectValues, render
 from components.vci_mirror import VciMirrorArgs, annotating_policy
-from rehearsal.parts import module_files
+from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
 
 VERSIONS = ("1.11.5", "1.12.6", "1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")

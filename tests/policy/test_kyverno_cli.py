@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from components.redirect_policy import FOLDER
-from rehearsal import parts
+from rehearsal.parts import build as parts
 from rehearsal.progress import Progress
 
 POLICIES = FOLDER.parent

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rehearsal.engine.deploy import outputs_of
+from rehearsal.deploy.stack import outputs_of
 from rehearsal.stage import Run
-from tests.integration.rehearsals import rehearsal, run_of
+from tests.support.rehearsals import rehearsal, run_of
 
 
 @pytest.fixture(scope="package")

@@ -13,7 +13,7 @@ import pytest
 from kubernetes import client
 
 from components.pull_credentials import SECRET, SOURCE
-from rehearsal.engine.deploy import outputs_of
+from rehearsal.deploy.stack import outputs_of
 from rehearsal.stage import Run, api_client
 
 _SECONDS = 20

@@ -22,17 +22,17 @@ from kubernetes import client
 
 from components.pull_credentials import SECRET, SOURCE
 from rehearsal.admit import admit
-from rehearsal.control_plane import client_of
-from rehearsal.engine import embedded
-from rehearsal.engine.deploy import outputs_of, stack_config
-from rehearsal.engine.kubernetes_applier import KubernetesApplier
-from rehearsal.engine.policy_switch import PolicyEngine, switch
-from rehearsal.engine.volcengine_applier import VolcengineApplier
+from rehearsal.cluster.control_plane import client_of
+from rehearsal.deploy import embedded
+from rehearsal.deploy.kubernetes_applier import KubernetesApplier
+from rehearsal.deploy.policy_switch import PolicyEngine, switch
+from rehearsal.deploy.stack import outputs_of, stack_config
+from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.locations import CHECKOUT
-from rehearsal.parts import obtain
+from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import KWOK_NODES, Run, api_client
-from tests.integration.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
+from tests.support.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 

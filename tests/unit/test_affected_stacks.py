@@ -14,10 +14,10 @@ STACKS = ["dev", "prod-cn-beijing", "rehearsal"]
     [
         pytest.param(["README.md", "tests/unit/x.py"], [], id="nothing-deployed"),
         pytest.param(["Pulumi.dev.yaml"], ["dev"], id="one-stack-file"),
-        pytest.param(["settings.py"], ["dev", "prod-cn-beijing"], id="the-program"),
+        pytest.param(["settings/reader.py"], ["dev", "prod-cn-beijing"], id="the-program"),
         pytest.param(["policies/image-redirect/x.yaml"], ["dev", "prod-cn-beijing"], id="a-policy"),
         pytest.param(["nodes/node-mirror.sh"], ["dev", "prod-cn-beijing"], id="the-nodes'-script"),
-        pytest.param(["inputs/rules.py"], ["dev", "prod-cn-beijing"], id="a-rule"),
+        pytest.param(["settings/rules.py"], ["dev", "prod-cn-beijing"], id="a-rule"),
         pytest.param(["Pulumi.rehearsal.yaml"], [], id="the-rehearsal-is-never-previewed"),
         pytest.param(["Pulumi.gone.yaml"], [], id="a-stack-file-taken-away"),
     ],

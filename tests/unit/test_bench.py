@@ -6,7 +6,7 @@ from bench.load import Case
 from bench.mirror import CACHED, NO_MIRROR, Measured, Times
 from bench.node import markdown
 from bench.numbers import percentile, ratio_of_rounds, shown
-from rehearsal.real_node import Containerd
+from rehearsal.cluster.node import Containerd
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 
 from components import PACKAGE
 from components.node_mirror import SCRIPT, probe_image, without_comments
-from rehearsal.engine.embedded import Secret, run
-from rehearsal.engine.stack_file import StackConfig
-from tests.unit.recorder import Cloud, Monitor, Recording
+from rehearsal.deploy.embedded import Secret, run
+from rehearsal.deploy.stack_file import StackConfig
+from tests.support.recorder import Cloud, Monitor, Recording
 
 DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
 SECRET = "kubernetes:core/v1:Secret"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal import parts
 from rehearsal.locations import GO_MODULES
-from rehearsal.parts import PARTS, obtain
+from rehearsal.parts import build as parts
+from rehearsal.parts.build import PARTS, obtain
 from rehearsal.progress import Progress
 
 KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"]

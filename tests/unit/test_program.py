@@ -9,11 +9,11 @@ import pulumi
 import pytest
 
 from components import PACKAGE
-from inputs.model import Registry
-from rehearsal.engine.embedded import Secret
+from rehearsal.deploy.embedded import Secret
 from settings import SettingsError
-from tests.unit.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
-from tests.unit.recorder import Cloud, Recording, record, stack
+from settings.model import Registry
+from tests.support.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
+from tests.support.recorder import Cloud, Recording, record, stack
 
 REGISTRY = "volcengine:cr/registry:Registry"
 NAMESPACE = "volcengine:cr/namespace:Namespace"

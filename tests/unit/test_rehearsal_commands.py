@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rehearsal import cli
-from rehearsal.control_plane import kubeconfig
-from rehearsal.data_plane.certificates import Authority
-from rehearsal.engine import deploy
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cluster.control_plane import kubeconfig
+from rehearsal.deploy import stack as deploy
 from rehearsal.processes import free_port
 from rehearsal.stage import Run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from components.image_redirect import SETTLE_SECONDS
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal import proof
-from rehearsal.engine import policy_switch
+from rehearsal.deploy import policy_switch
 
 
 def test_the_rehearsal_opts_out_by_the_stacks_own_label() -> None:

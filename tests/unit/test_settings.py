@@ -12,11 +12,11 @@ import pulumi
 import pytest
 from pulumi.runtime import set_all_config
 
-from inputs.model import SECTIONS
-from inputs.problems import PROJECT, Problem, SettingsError
-from inputs.values import Access, Edition, Engine
 from settings import Settings, load, parse, warnings
-from tests.unit.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
+from settings.errors import PROJECT, Problem, SettingsError
+from settings.model import SECTIONS
+from settings.types import Access, Edition, Engine
+from tests.support.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
 
 
 def problems(document: dict[str, Any], region: str | None = "cn-beijing") -> list[Problem]:
@@ -893,7 +893,7 @@ def test_a_key_of_the_stack_file_that_is_no_section_is_refused(key: str, do: str
 def test_a_secret_in_plain_beside_an_encrypted_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import settings as module
+    import settings.reader as module
 
     clusters = [
         by_kubeconfig(kubeconfig("a"), name="a"),
@@ -908,7 +908,7 @@ def test_a_secret_in_plain_beside_an_encrypted_one_is_refused(
         }
     }
     (tmp_path / "Pulumi.test.yaml").write_text(json.dumps(stack_file))
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "settings.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "settings" / "reader.py"))
     with pytest.raises(SettingsError) as caught:
         load_as_configured(
             changed(MICRO, "clusters", clusters),
@@ -969,7 +969,7 @@ def test_replacement_is_allowed_on_the_day_named_and_on_no_other() -> None:
 def test_every_setting_of_the_model_is_described_in_the_project_file() -> None:
     import yaml
 
-    from tests.unit.recorder import ROOT
+    from tests.support.recorder import ROOT
 
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     assert set(declared) == set(SECTIONS)

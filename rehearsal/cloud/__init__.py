@@ -1,0 +1,1 @@
+"""The Volcengine of a rehearsal: its API, and the registries behind it."""

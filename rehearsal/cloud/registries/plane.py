@@ -1,0 +1,254 @@
+"""The data plane: every running proxy registry with its servers, and the table of their names."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rehearsal.cloud.registries.access_log import AccessLog
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cloud.registries.distribution import RegistryConfig, RegistryProcess
+from rehearsal.cloud.registries.faults import DataFault, FaultKind, FaultState
+from rehearsal.cloud.registries.gate import Gate, Registry
+from rehearsal.cloud.registries.login import AuthMode
+from rehearsal.cloud.registries.recorder import UpstreamRecorder
+from rehearsal.cloud.registries.serving import Listener
+from rehearsal.cloud.registries.upstream import DOCKER_HUB_NAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlaneConfig:
+    """Settings that all proxy registries share."""
+
+    registry_binary: Path
+    """The distribution registry."""
+    folder: Path
+    """A folder of its own for each registry is made in it."""
+    upstream_url: str
+    """Where the registry that plays Docker Hub really is, such as https://127.0.0.1:40123."""
+    authority: Authority
+    addresses: Sequence[str] = ("127.0.0.1",)
+    """IP addresses to serve on. With port 0 all registries share the first; with a fixed port
+    each registry takes one of its own, in order, and a registry beyond the last one fails."""
+    port: int = 0
+    """TCP port to serve on; 0 takes a free one for each registry."""
+    mode: AuthMode = AuthMode.BOTH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a name is really served."""
+
+    host: str
+    port: int
+
+
+class ProxyRegistry:
+    """The servers of one proxy registry."""
+
+    def __init__(
+        self, registry: Registry, name: str, address: str, config: DataPlaneConfig
+    ) -> None:
+        folder = config.folder / name
+        self._name = name
+        self._folder = folder
+        self._config = config
+        self._registry = registry
+        self._faults = FaultState()
+        self._recorder = UpstreamRecorder(config.upstream_url, config.authority)
+        self._hop = Listener(self._recorder)
+        self._cache: RegistryProcess | None = None
+        self._gate: Gate | None = None
+        self._listener: Listener | None = None
+        self._hole: _BlackHole | None = None
+        self._address = address
+        self._log = AccessLog(folder / "access.log")
+
+    @property
+    def access_log(self) -> Path:
+        """The file that has one line a request."""
+        return self._log.path
+
+    @property
+    def address(self) -> str:
+        """The IP address it is served on."""
+        return self._address
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its domain is really served. Raises RuntimeError before start()."""
+        if self._listener is None:
+            raise RuntimeError(f"proxy registry {self._name} has not been started")
+        return Endpoint(host=self._address, port=self._listener.port)
+
+    @property
+    def fault(self) -> DataFault | None:
+        """The fault in force."""
+        return self._faults.current
+
+    async def start(self) -> None:
+        """Start cache and gate. Raises RegistryStartError or OSError, with nothing left behind."""
+        try:
+            await self._hop.start()
+            self._cache = RegistryProcess(
+                RegistryConfig(
+                    folder=self._folder / "cache", remote_url=f"http://127.0.0.1:{self._hop.port}"
+                ),
+                self._config.registry_binary,
+            )
+            await self._cache.start()
+            self._gate = Gate(
+                self._registry,
+                cache_url=f"http://127.0.0.1:{self._cache.port}",
+                recorder=self._recorder,
+                log=self._log,
+                mode=self._config.mode,
+                faults=self._faults,
+            )
+            self._listener = Listener(
+                self._gate,
+                host=self._address,
+                port=self._config.port,
+                tls=self._config.authority.issue([self._registry.domain], self._folder / "tls"),
+            )
+            await self._listener.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop all its servers. The content of the cache stays on disk."""
+        if self._hole is not None:
+            self._hole.close()
+        if self._listener is not None:
+            await self._listener.stop()
+        if self._gate is not None:
+            await self._gate.close()
+        if self._cache is not None:
+            await self._cache.stop()
+        await self._hop.stop()
+        await self._recorder.close()
+
+    async def set_fault(self, fault: DataFault | None) -> None:
+        """Put a fault in force in place of the one before; None heals the registry."""
+        if self._listener is None:
+            raise RuntimeError(f"proxy registry {self._name} has not been started")
+        self._faults.set(fault)
+        if self._hole is not None:
+            self._hole.close()
+            self._hole = None
+        if fault is not None and fault.kind.is_of_listener:
+            await self._listener.stop()
+            if fault.kind is FaultKind.BLACK_HOLE:
+                self._hole = _BlackHole(self._address, self._listener.port)
+        else:
+            await self._listener.stop()
+            await self._listener.start()
+
+
+class DataPlane:
+    """All proxy registries that run now."""
+
+    def __init__(self, config: DataPlaneConfig) -> None:
+        self._config = config
+        self._registries: dict[str, ProxyRegistry] = {}
+        self._domains: dict[str, str] = {}
+        self._starting = asyncio.Lock()
+
+    async def start_registry(self, name: str, registry: Registry) -> None:
+        """Start the servers of a registry.
+
+        Raises OSError when no address is left for it, RegistryStartError when its cache does
+        not come up.
+        """
+        async with self._starting:
+            proxy = ProxyRegistry(registry, name, self._free_address(), self._config)
+            await proxy.start()
+            self._registries[name] = proxy
+            self._domains[registry.domain] = name
+
+    async def stop_registry(self, name: str, *, forget: bool = False) -> None:
+        """Stop the servers of a registry; one that does not run is no error.
+
+        With `forget` the content of its cache is removed too; its access log stays.
+        """
+        proxy = self._registries.pop(name, None)
+        self._domains = {domain: of for domain, of in self._domains.items() if of != name}
+        if proxy is not None:
+            await proxy.stop()
+        if forget:
+            shutil.rmtree(self._config.folder / name / "cache", ignore_errors=True)
+
+    def registry(self, name: str) -> ProxyRegistry | None:
+        """The servers of a registry, None when they do not run."""
+        return self._registries.get(name)
+
+    def names(self) -> Mapping[str, Endpoint]:
+        """Host names of running proxy registries and of Docker Hub, with where they are served."""
+        upstream = urlsplit(self._config.upstream_url)
+        hub = Endpoint(host=upstream.hostname or "127.0.0.1", port=upstream.port or 443)
+        table = dict.fromkeys(DOCKER_HUB_NAMES, hub)
+        for domain, name in self._domains.items():
+            table[domain] = self._registries[name].endpoint
+        return table
+
+    async def stop(self) -> None:
+        """Stop everything."""
+        for name in list(self._registries):
+            await self.stop_registry(name)
+
+    def _free_address(self) -> str:
+        if self._config.port == 0:
+            return self._config.addresses[0]
+        taken = {proxy.address for proxy in self._registries.values()}
+        for address in self._config.addresses:
+            if address not in taken:
+                return address
+        raise OSError(
+            f"no address left for another registry on port {self._config.port}: "
+            f"all of {', '.join(self._config.addresses)} are in use; configure more addresses"
+        )
+
+
+@contextlib.asynccontextmanager
+async def running(config: DataPlaneConfig) -> AsyncIterator[DataPlane]:
+    """Give a data plane and stop all of it at the end."""
+    plane = DataPlane(config)
+    try:
+        yield plane
+    finally:
+        await plane.stop()
+
+
+class _BlackHole:
+    """A TCP address whose connection attempts get no answer.
+
+    A listening socket that is never accepted from, its queue filled: Linux then drops SYNs.
+    """
+
+    _FILL = 4
+
+    def __init__(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((host, port))
+        self._listener.listen(0)
+        self._fill = []
+        for _ in range(self._FILL):
+            client = socket.socket(family, socket.SOCK_STREAM)
+            client.setblocking(False)
+            client.connect_ex((host, port))
+            self._fill.append(client)
+
+    def close(self) -> None:
+        """Answer again: close all its sockets."""
+        for client in self._fill:
+            client.close()
+        self._listener.close()

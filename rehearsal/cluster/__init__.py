@@ -1,0 +1,1 @@
+"""The Kubernetes of a rehearsal: control plane, Kyverno, nodes."""

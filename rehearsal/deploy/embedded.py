@@ -1,0 +1,147 @@
+"""The embedded applier: the stack's own program, with every resource it registers really applied.
+
+It stands behind the Pulumi SDK's monitor seam in place of the CLI and the provider plugins. It is
+not a second Pulumi: no diff, no state, no refresh, no destroy; a rehearsal starts from nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import runpy
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import yaml
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, rpc, set_all_config, set_mocks
+from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.settings import SETTINGS, get_root_resource, set_root_resource
+from pulumi.runtime.stack import Stack, run_pulumi_func
+
+from rehearsal.deploy.kubernetes_applier import KubernetesApplier
+from rehearsal.deploy.stack_file import StackConfig
+from rehearsal.deploy.volcengine_applier import VolcengineApplier
+from rehearsal.progress import Progress
+
+_MARK, _SECRET = rpc._special_sig_key, rpc._special_secret_sig  # noqa: SLF001 - no public names
+
+
+class ApplyError(Exception):
+    """A resource could not be applied; the message names it."""
+
+
+class Applier(Mocks):
+    """Applies what a program registers, in the order its dependencies allow."""
+
+    def __init__(
+        self, kubernetes: KubernetesApplier, volcengine: VolcengineApplier, progress: Progress
+    ) -> None:
+        self._kubernetes = kubernetes
+        self._volcengine = volcengine
+        self._progress = progress
+        self.errors: list[ApplyError] = []
+        """What could not be applied, first failure first."""
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        """Apply one resource; its id and outputs.
+
+        Raises:
+            ApplyError: naming the resource, when it cannot be applied.
+        """
+        if not args.custom:
+            return args.name, args.inputs
+        inputs = plain(args.inputs)
+        try:
+            with self._progress.step(f"{args.typ} {args.name}"):
+                if args.typ == "pulumi:providers:kubernetes":
+                    self._kubernetes.add_cluster(args.name, inputs["kubeconfig"])
+                    return args.name, args.inputs
+                package = args.typ.partition(":")[0]
+                if package == "kubernetes":
+                    cluster = (args.provider or "").rpartition("::")[2]
+                    made = self._kubernetes.apply(cluster, args.typ, inputs)
+                elif package == "volcengine":
+                    made = self._volcengine.apply(args.typ, inputs)
+                else:
+                    raise ApplyError(f"nothing here applies the package {package!r}")
+        except Exception as error:
+            self.errors.append(ApplyError(f"{args.typ} {args.name!r}: {error}"))
+            raise self.errors[-1] from error
+        return made.id, {**made.outputs, **args.inputs}
+
+    def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        """Answer a look-up."""
+        return self._volcengine.look_up(args.token, plain(args.args)), []
+
+
+def plain(value: Any) -> Any:
+    """`value` without the wrapping that marks secrets on their way through the monitor."""
+    if isinstance(value, Mapping):
+        if value.get(_MARK) == _SECRET:
+            return plain(value["value"])
+        return {key: plain(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [plain(child) for child in value]
+    return value
+
+
+def run(
+    program: Path,
+    stack: str,
+    config: StackConfig,
+    applier: Mocks,
+    *,
+    preview: bool = False,
+    monitor: MockMonitor | None = None,
+) -> dict[str, Any]:
+    """Run the program of this folder for a stack; its outputs, secret ones as `Secret`."""
+    project = yaml.safe_load((program / "Pulumi.yaml").read_text())
+    defaults = {
+        f"{project['name']}:{name}": "[]" if declared["type"] == "array" else "{}"
+        for name, declared in project["config"].items()
+    }
+    sys.path.insert(0, str(program))
+    before = Path.cwd()
+    os.chdir(program)
+    try:
+
+        def declare() -> None:
+            runpy.run_path(str(program / "__main__.py"), run_name="__main__")
+
+        async def everything() -> dict[str, Any]:
+            SETTINGS.rpc_manager.clear()  # what a program that failed before left waiting
+            SETTINGS.outputs.clear()
+            set_root_resource(None)  # type: ignore[arg-type]  # a program run before left its own
+            set_mocks(
+                applier, project=project["name"], stack=stack, preview=preview, monitor=monitor
+            )
+            set_all_config({**defaults, **config.values}, list(config.secret_keys))
+            await run_pulumi_func(declare)
+            root = get_root_resource()
+            outputs = root.outputs if isinstance(root, Stack) else {}
+            return {name: await _resolved(value) for name, value in outputs.items()}
+
+        return asyncio.run(everything())
+    finally:
+        os.chdir(before)
+        sys.path.remove(str(program))
+
+
+async def _resolved(value: Any) -> Any:
+    """The value of a stack output; a secret comes back as `Secret`."""
+    output = pulumi.Output.from_input(value)
+    found = await output.future()
+    return Secret(found) if await output.is_secret() else found
+
+
+class Secret:
+    """A secret output, whose value does not show when printed."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "[secret]"

@@ -1,0 +1,445 @@
+"""The rules that hold between settings, and what is worth a warning."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from components.redirect_policy import unavailable
+from components.versions import has_match_conditions, reads_every_image, version
+from settings.errors import Problem, command
+from settings.kubeconfig import cluster_in
+from settings.model import Cluster, LoginAddon, Settings
+from settings.types import Edition, Engine, Lookup, PodLogin, Way
+
+STANDARD_REGISTRY_QUOTA: Mapping[str, int] = {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1}
+"""Enterprise (standard) registries per account and region (Volcengine docs 6420/113745)."""
+
+
+Rule = Callable[[Settings], Iterator[Problem]]
+
+
+def across(settings: Settings, refused: Iterable[str] = ()) -> Iterator[Problem]:
+    """The problems between settings.
+
+    `refused` are settings that were not understood: a rule that would judge what stands in their
+    place is left out.
+    """
+    unknown = [re.sub(r"\[[0-9]+\]", "", each) + "." for each in refused]
+    for rule, reads in RULES.items():
+        asked = [f"{each}." for each in reads]
+        if not any(a.startswith(b) or b.startswith(a) for a in asked for b in unknown):
+            yield from rule(settings)
+
+
+def _namespaces_once(settings: Settings) -> Iterator[Problem]:
+    names = (each.name for each in settings.registry.namespaces)
+    yield from _once("registry.namespaces", "namespace", names)
+
+
+def _extra_vpcs_once(settings: Settings) -> Iterator[Problem]:
+    ids = (each.vpc_id for each in settings.registry.extra_vpcs)
+    yield from _once("registry.extraVpcs", "VPC", ids)
+
+
+def _cluster_names_once(settings: Settings) -> Iterator[Problem]:
+    yield from _once("clusters", "cluster name", (each.name for each in settings.clusters))
+
+
+def _once(setting: str, what: str, values: Iterable[str]) -> Iterator[Problem]:
+    """Each value of a list once."""
+    found = Counter(values)
+    twice = ", ".join(sorted(value for value, count in found.items() if count > 1))
+    if twice:
+        yield Problem(
+            setting=setting,
+            found=f"a list of {found.total()}",
+            allowed=f"each {what} once; more than once here: {twice}",
+            do=f"remove {twice} where it stands again",
+        )
+
+
+def _dockerhub_account(settings: Settings) -> Iterator[Problem]:
+    dockerhub = settings.dockerhub
+    if dockerhub.username is not None and dockerhub.password is None:
+        yield Problem(
+            setting="dockerhub.password",
+            found=f"nothing, with username {dockerhub.username!r}",
+            allowed="username and password together, or neither (page)",
+            do=command("dockerhub.password", secret=True),
+        )
+    if dockerhub.password is not None and dockerhub.username is None:
+        yield Problem(
+            setting="dockerhub.username",
+            found="nothing, with a password",
+            allowed="username and password together, or neither (page)",
+            do=command("dockerhub.username"),
+        )
+
+
+def _anonymous_serves_library(settings: Settings) -> Iterator[Problem]:
+    if settings.dockerhub.username is not None or settings.dockerhub.password is not None:
+        return
+    for index, namespace in enumerate(settings.registry.namespaces):
+        if namespace.name != "library":
+            yield Problem(
+                setting=f"registry.namespaces[{index}]",
+                found=repr(namespace.name),
+                allowed="only 'library' without Docker Hub credentials (page)",
+                do="set dockerhub.username and dockerhub.password, or remove the namespace",
+            )
+
+
+def _micro_takes_no_vpc(settings: Settings) -> Iterator[Problem]:
+    registry = settings.registry
+    if registry.edition is Edition.MICRO and registry.extra_vpcs:
+        yield Problem(
+            setting="registry.extraVpcs",
+            found=f"a list of {len(registry.extra_vpcs)}",
+            allowed="none with edition Micro: it is reached from the whole region (page)",
+            do="remove registry.extraVpcs, or set registry.edition to Enterprise",
+        )
+
+
+def _enterprise_needs_a_vpc(settings: Settings) -> Iterator[Problem]:
+    registry = settings.registry
+    if registry.edition is Edition.MICRO or settings.clusters or registry.extra_vpcs:
+        return
+    quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
+    note = f" ({settings.region} allows {quota} per account)" if quota else ""
+    yield Problem(
+        setting="clusters",
+        found="no cluster and no registry.extraVpcs",
+        allowed=f"at least one VPC with edition Enterprise{note} (page)",
+        do="add a cluster or a registry.extraVpcs entry",
+    )
+
+
+def _each_vpc_once(settings: Settings) -> Iterator[Problem]:
+    registry = settings.registry
+    if registry.edition is Edition.MICRO:
+        return
+    subnets: dict[str, tuple[str, str | None]] = {
+        vpc.vpc_id: (f"registry.extraVpcs[{index}]", vpc.subnet_id)
+        for index, vpc in enumerate(registry.extra_vpcs)
+    }
+    for index, cluster in enumerate(settings.clusters):
+        setting = f"clusters[{index}]"
+        if cluster.kubeconfig is not None and not cluster.vpc_id:
+            yield Problem(
+                setting=f"{setting}.vpcId",
+                found="nothing, with a kubeconfig and edition Enterprise",
+                allowed="the cluster's VPC, which the registry must let in (page)",
+                do=command(f"{setting}.vpcId"),
+            )
+        if not cluster.vpc_id:
+            continue
+        where, subnet = subnets.setdefault(cluster.vpc_id, (setting, cluster.subnet_id))
+        extra = where.startswith("registry.")
+        if extra or subnet != cluster.subnet_id:
+            yield Problem(
+                setting=f"{setting}.vpcId",
+                found=f"{cluster.vpc_id!r}, as in {where}",
+                allowed="each VPC once, with one subnet (API: UpdateVpcEndpoint)",
+                do=f"remove {where}: the VPC comes with the cluster"
+                if extra
+                else f"give both the same subnetId, or remove {where}",
+            )
+
+
+def _cluster_addresses(settings: Settings) -> Iterator[Problem]:
+    for index, cluster in enumerate(settings.clusters):
+        yield from _cluster_address(cluster, f"clusters[{index}]")
+
+
+def _cluster_address(cluster: Cluster, setting: str) -> Iterator[Problem]:
+    if (cluster.cluster_id is None) == (cluster.kubeconfig is None):
+        both = cluster.cluster_id is not None
+        yield Problem(
+            setting=setting,
+            found="both clusterId and kubeconfig" if both else "neither clusterId nor kubeconfig",
+            allowed="exactly one of the two",
+            do="give clusterId for a VKE cluster (its VPC and kubeconfig are looked up),"
+            " kubeconfig for another",
+        )
+    if cluster.cluster_id and (cluster.vpc_id or cluster.subnet_id):
+        yield Problem(
+            setting=f"{setting}.vpcId",
+            found="a VPC or subnet beside clusterId",
+            allowed="neither: the VPC is looked up from the VKE cluster",
+            do="remove vpcId and subnetId",
+        )
+    if (cluster.vpc_id is None) != (cluster.subnet_id is None) and not cluster.cluster_id:
+        yield Problem(
+            setting=f"{setting}.subnetId",
+            found="only one of vpcId and subnetId",
+            allowed="both or neither",
+            do=command(f"{setting}.{'subnetId' if cluster.vpc_id else 'vpcId'}"),
+        )
+
+
+def _each_cluster_once(settings: Settings) -> Iterator[Problem]:
+    names: dict[str, str] = {}
+    for index, cluster in enumerate(settings.clusters):
+        if cluster.cluster_id is not None:
+            key, field, found = cluster.cluster_id, "clusterId", repr(cluster.cluster_id)
+        elif cluster.kubeconfig is not None:
+            key, field = cluster_in(cluster.kubeconfig.get_secret_value()), "kubeconfig"
+            found = "a kubeconfig of the same cluster"
+        else:
+            continue
+        earlier = names.setdefault(key, cluster.name)
+        if earlier != cluster.name:
+            yield Problem(
+                setting=f"clusters[{index}].{field}",
+                found=f"{found}, as in cluster {earlier!r}",
+                allowed="each cluster once",
+                do="remove one of the two",
+            )
+
+
+def _kyverno_replicas(settings: Settings) -> Iterator[Problem]:
+    if settings.kyverno.replicas == 2:
+        yield Problem(
+            setting="kyverno.replicas",
+            found="2",
+            allowed="1, or 3 and more (Kyverno docs, high availability)",
+            do=command("kyverno.replicas", "3"),
+        )
+
+
+def _kyverno_repository(settings: Settings) -> Iterator[Problem]:
+    kyverno = settings.kyverno
+    if "/" in kyverno.chart and kyverno.repository is not None:
+        yield Problem(
+            setting="kyverno.repository",
+            found=repr(kyverno.repository),
+            allowed="nothing when kyverno.chart is a path or an OCI reference (Helm)",
+            do="remove kyverno.repository",
+        )
+
+
+def _lookup(settings: Settings) -> Iterator[Problem]:
+    redirect = settings.redirect
+    asked = redirect.enabled and redirect.lookup is Lookup.REGISTRY
+    if asked and redirect.engine is not Engine.CLUSTER_POLICY:
+        yield Problem(
+            setting="redirect.lookup",
+            found=f"'registry', with engine {redirect.engine}",
+            allowed="'registry' with engine ClusterPolicy only",
+            do="set redirect.lookup to none, or redirect.engine to ClusterPolicy",
+        )
+
+
+def _engine_versions(settings: Settings) -> Iterator[Problem]:
+    engine, kyverno = settings.redirect.engine, settings.kyverno.app_version
+    for index, cluster in enumerate(settings.clusters):
+        if Way.ADMISSION not in cluster.ways or not settings.redirect.enabled:
+            continue
+        version = cluster.kubernetes_version
+        if not engine.needs_kyverno and version is None:
+            yield Problem(
+                setting=f"clusters[{index}].kubernetesVersion",
+                found=f"nothing, with engine {engine}",
+                allowed="the cluster's version: it decides the API version of the policy",
+                do=command(f"clusters[{index}].kubernetesVersion", "1.36"),
+            )
+        reason = unavailable(engine, kubernetes_version=version, kyverno_version=kyverno)
+        if reason:
+            allowed, _, do = reason.partition(". ")
+            yield Problem(
+                setting="redirect.engine",
+                found=f"{engine.value!r}, for cluster {cluster.name!r}",
+                allowed=allowed,
+                do=do,
+            )
+
+
+def _native_engine_brings_no_login(settings: Settings) -> Iterator[Problem]:
+    private, redirect = settings.registry.private_namespaces, settings.redirect
+    admission = any(Way.ADMISSION in each.ways for each in settings.clusters)
+    copied = settings.login.pods is PodLogin.SECRET
+    if private and copied and redirect.enabled and admission and not redirect.engine.needs_kyverno:
+        yield Problem(
+            setting="redirect.engine",
+            found=f"{redirect.engine.value!r}, with private namespaces: {', '.join(private)}",
+            allowed="an engine of Kyverno's, which also brings Pods the login they need",
+            do="give the namespaces access: Public, set redirect.engine to ClusterPolicy, or, where"
+            " all clusters are VKE's, login.pods to addon",
+        )
+
+
+def _private_needs_login(settings: Settings) -> Iterator[Problem]:
+    private = settings.registry.private_namespaces
+    if settings.clusters and private and settings.login.password is None:
+        yield Problem(
+            setting="login.password",
+            found=f"nothing, with private namespaces: {', '.join(private)}",
+            allowed="a password: nobody pulls from a private namespace without a login (page)",
+            do=f"{command('login.password', secret=True)}, or give the namespaces access: Public",
+        )
+
+
+def _node_mirror_image(settings: Settings) -> Iterator[Problem]:
+    served = {each.name for each in settings.registry.namespaces}
+    nodes = any(Way.NODES in each.ways for each in settings.clusters)
+    if nodes and settings.node_mirror.image is None and "library" not in served:
+        yield Problem(
+            setting="nodeMirror.image",
+            found="nothing, with namespace library not served",
+            allowed="an image the nodes can pull; the default is the proxy's library/busybox",
+            do=command("nodeMirror.image"),
+        )
+
+
+def _pull_check_image(settings: Settings) -> Iterator[Problem]:
+    served = sorted(each.name for each in settings.registry.namespaces)
+    check = settings.pull_check
+    if settings.clusters and check.enabled and check.namespace not in served:
+        yield Problem(
+            setting="pullCheck.image",
+            found=repr(check.image),
+            allowed=f"an image of a namespace served here: {', '.join(served)}",
+            do=f"{command('pullCheck.image')}, or set pullCheck.enabled to false",
+        )
+
+
+def _addon(settings: Settings) -> Iterator[Problem]:
+    login = settings.login
+    if login.pods is not PodLogin.ADDON:
+        if login.addon != LoginAddon():
+            yield Problem(
+                setting="login.addon",
+                found=f"settings of the add-on, with login.pods {login.pods.value!r}",
+                allowed="them only with login.pods: addon",
+                do=f"remove login.addon, or {command('login.pods', PodLogin.ADDON.value)}",
+            )
+        return
+    for index, cluster in enumerate(settings.clusters):
+        if cluster.kubeconfig is not None and not cluster.cluster_id:
+            yield Problem(
+                setting=f"clusters[{index}].clusterId",
+                found="a kubeconfig alone, with login.pods 'addon'",
+                allowed="VKE clusters by id: VKE installs its add-on there (API: CreateAddon)",
+                do="give clusterId instead of kubeconfig, or set login.pods to secret",
+            )
+
+
+def _vci(settings: Settings) -> Iterator[Problem]:
+    engine, private = settings.redirect.engine, settings.registry.private_namespaces
+    for index, cluster in enumerate(settings.clusters):
+        if Way.VCI not in cluster.ways:
+            continue
+        setting = f"clusters[{index}].ways"
+        if private:
+            yield Problem(
+                setting=setting,
+                found=f"'vci', with private namespaces: {', '.join(private)}",
+                allowed="'vci' where every namespace is public: VCI takes a login from the Pod's"
+                " annotations only, where everyone who may see the Pod reads the password"
+                " (docs 6460/1382631)",
+                do="give the namespaces access: Public, or use the way admission for these Pods",
+            )
+        if not engine.needs_kyverno:
+            yield Problem(
+                setting="redirect.engine",
+                found=f"{engine.value!r}, with the way 'vci' in cluster {cluster.name!r}",
+                allowed="an engine of Kyverno's: the policy that annotates Pods is Kyverno's",
+                do=f"set redirect.engine to ClusterPolicy, or remove vci from {setting}",
+            )
+        reason = unavailable(
+            Engine.CLUSTER_POLICY,
+            kubernetes_version=cluster.kubernetes_version,
+            kyverno_version=settings.kyverno.app_version,
+        )
+        said_already = settings.redirect.enabled and engine is Engine.CLUSTER_POLICY
+        if reason and not (said_already and Way.ADMISSION in cluster.ways):
+            yield Problem(
+                setting="kyverno.version",
+                found=f"{settings.kyverno.version!r}, with the way 'vci'",
+                allowed=reason.partition(". ")[0],
+                do="set kyverno.version to 3.9.1",
+            )
+
+
+RULES: Mapping[Rule, tuple[str, ...]] = {
+    _namespaces_once: (),
+    _extra_vpcs_once: (),
+    _cluster_names_once: (),
+    _dockerhub_account: ("dockerhub",),
+    _anonymous_serves_library: ("dockerhub",),
+    _micro_takes_no_vpc: ("registry.edition",),
+    _enterprise_needs_a_vpc: ("registry.edition", "registry.extraVpcs", "clusters"),
+    _each_vpc_once: ("registry.edition",),
+    _cluster_addresses: (),
+    _each_cluster_once: (),
+    _kyverno_replicas: (),
+    _kyverno_repository: ("kyverno.chart",),
+    _lookup: ("redirect",),
+    _engine_versions: ("redirect", "kyverno.version"),
+    _native_engine_brings_no_login: ("redirect", "login.pods"),
+    _private_needs_login: ("login.password",),
+    _node_mirror_image: ("nodeMirror.image", "registry.namespaces"),
+    _pull_check_image: ("pullCheck", "registry.namespaces"),
+    _addon: ("login.pods", "login.addon"),
+    _vci: ("redirect", "kyverno.version"),
+}
+"""Each rule, and the settings whose absence or default it would judge."""
+
+
+def _unreadable_images(settings: Settings) -> Iterator[str]:
+    """Where Kyverno denies Pods with an image reference it cannot read; see `reads_every_image`."""
+    kyverno = settings.kyverno.app_version
+    used = settings.redirect.enabled and settings.redirect.engine is Engine.CLUSTER_POLICY
+    if not reads_every_image(kyverno):
+        return
+    for cluster in settings.clusters:
+        asked = Way.VCI in cluster.ways or (used and Way.ADMISSION in cluster.ways)
+        if asked and not has_match_conditions(kyverno, cluster.kubernetes_version):
+            yield (
+                f"kyverno.version {settings.kyverno.version} is Kyverno {kyverno}: in cluster"
+                f" {cluster.name!r} it denies every Pod with an invalid image reference, whatever"
+                " redirect.failurePolicy says. Set it to 3.3.0 or newer."
+            )
+
+
+def _native_engine_is_off(settings: Settings) -> Iterator[str]:
+    """Where Kubernetes has the native engine behind a switch; a managed cluster may not turn it."""
+    redirect = settings.redirect
+    if not redirect.enabled or redirect.engine is not Engine.MUTATING_ADMISSION_POLICY:
+        return
+    for cluster in settings.clusters:
+        if Way.ADMISSION in cluster.ways and version(cluster.kubernetes_version) < (1, 36):
+            yield (
+                f"redirect.engine MutatingAdmissionPolicy: Kubernetes {cluster.kubernetes_version}"
+                f" of cluster {cluster.name!r} has it off unless its API server runs with the"
+                " feature gate MutatingAdmissionPolicy and the runtime-config"
+                " admissionregistration.k8s.io/v1beta1; without them the policy cannot be made."
+            )
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What may go wrong though the config stands."""
+    notes: list[str] = []
+    quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
+    if settings.registry.edition is Edition.ENTERPRISE and quota == 1:
+        notes.append(
+            f"registry.edition: {settings.region} allows 1 Enterprise registry per account"
+            " (docs 6420/113745); a second one fails with a quota error."
+            " Ask Volcengine for more, or use another region or account."
+        )
+    if settings.login.pods is PodLogin.ADDON and not settings.registry.private_namespaces:
+        notes.append(
+            "login.pods is addon, but every namespace is public and needs no login: the add-on is"
+            " not installed."
+        )
+    notes.extend(_unreadable_images(settings))
+    notes.extend(_native_engine_is_off(settings))
+    if settings.registry.replacement_allowed():
+        notes.append(
+            "registry.allowReplacementOn is today: every `pulumi up` until the day ends (UTC)"
+            " replaces the registry, also where no setting has changed, and its cache is lost. Take"
+            " the date out after one."
+        )
+    return notes

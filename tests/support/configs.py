@@ -1,0 +1,68 @@
+"""Configs that stand, for tests to change one thing in."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from rehearsal.deploy.stack_file import StackConfig
+from settings.errors import PROJECT
+
+
+def kubeconfig(cluster: str = "apps") -> str:
+    """A kubeconfig of the cluster of this name, with a token in it."""
+    return json.dumps(
+        {
+            "current-context": cluster,
+            "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": "admin"}}],
+            "clusters": [{"name": cluster, "cluster": {"server": f"https://{cluster}.example"}}],
+            "users": [{"name": "admin", "user": {"token": "kubeconfig-secret"}}],
+        }
+    )
+
+
+MICRO: dict[str, Any] = {
+    "registry": {"name": "hub-dev", "namespaces": [{"name": "library", "access": "Public"}]},
+    "login": {"password": "Login-password-1"},
+    "clusters": [{"name": "dev", "clusterId": "ccdev001"}],
+}
+ENTERPRISE: dict[str, Any] = {
+    "registry": {
+        "name": "hub-prod",
+        "edition": "Enterprise",
+        "namespaces": [{"name": "library", "access": "Public"}, "bitnami"],
+        "tags": {"team": "platform", "env": "prod"},
+    },
+    "dockerhub": {"username": "someone", "password": "hub-password"},
+    "login": {"password": "Login-password-1"},
+    "clusters": [
+        {"name": "apps", "clusterId": "ccapps01"},
+        {"name": "data", "clusterId": "ccdata01"},
+    ],
+}
+
+
+def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of `base` with the value at a dotted path set; `...` removes it."""
+    document = deepcopy(base)
+    node: Any = document
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    for key in parents:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return document
+
+
+def config(document: dict[str, Any], *, region: str | None = "cn-beijing") -> StackConfig:
+    """The document as a stack's config, with every section that holds a secret marked so."""
+    values = {f"{PROJECT}:{name}": json.dumps(section) for name, section in document.items()}
+    if region:
+        values["volcengine:region"] = region
+    secret = {f"{PROJECT}:{name}" for name in ("dockerhub", "login")}
+    if "kubeconfig" in json.dumps(document.get("clusters", [])):
+        secret.add(f"{PROJECT}:clusters")
+    return StackConfig(values=values, secret_keys=frozenset(secret & values.keys()))

@@ -1,0 +1,158 @@
+"""The control plane and the Kyverno process as the tests use them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kubernetes import client
+
+from components.redirect_policy import RedirectValues, render
+from rehearsal.admit import admit
+from rehearsal.cluster import control_plane
+from rehearsal.processes import Processes
+
+KUBERNETES_VERSION = "1.37"
+KYVERNO_VERSION = "1.19"
+DOMAIN = "dockerhub-proxy.example.com"
+WEBHOOK_TIMEOUT_SECONDS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The control plane and the ways the tests use it."""
+
+    plane: control_plane.ControlPlane
+    kubectl_binary: Path
+    api: client.ApiClient
+
+    def kubectl(
+        self, *arguments: str, document: Any = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl, with a document on its standard input if there is one."""
+        done = subprocess.run(
+            [self.kubectl_binary, f"--kubeconfig={self.plane.kubeconfig}", *arguments],
+            input=None if document is None else json.dumps(document),
+            check=False, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0 or not check, f"kubectl {arguments}: {done.stderr[:2000]}"
+        return done
+
+    def create(self, pod: Mapping[str, Any], namespace: str = "default") -> dict[str, Any]:
+        """The Pod as it would be stored, by server-side dry run."""
+        return self.stored(pod, namespace, dry_run="All")
+
+    def stored(
+        self, pod: Mapping[str, Any], namespace: str = "default", **options: Any
+    ) -> dict[str, Any]:
+        """The Pod as the API server answers it."""
+        pods: Any = client.CoreV1Api(self.api)
+        answer = pods.create_namespaced_pod(namespace, dict(pod), _preload_content=False, **options)
+        found: dict[str, Any] = json.loads(answer.data)
+        return found
+
+    def pod(self, name: str, namespace: str = "default") -> dict[str, Any]:
+        """A stored Pod."""
+        found: dict[str, Any] = json.loads(
+            self.kubectl("get", "pod", name, "-n", namespace, "-o", "json").stdout
+        )
+        return found
+
+    def pods(self, selector: str, namespace: str = "default") -> list[dict[str, Any]]:
+        """Stored Pods with a label."""
+        text = self.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json").stdout
+        found: list[dict[str, Any]] = json.loads(text)["items"]
+        return found
+
+    def admitted(self, image: str) -> str | None:
+        """What an image of a Pod is admitted as."""
+        return next(iter(admit(self.api, [image], namespace="default"))).admitted
+
+    @contextmanager
+    def policy(
+        self, engine: str, *, lookup: bool = False, probe: str = "probe", **values: Any
+    ) -> Iterator[list[dict[str, Any]]]:
+        """A policy in force while the context lasts, and gone after it.
+
+        `probe` is the repository, in the last of the namespaces, that shows whether it is.
+        """
+        given = RedirectValues(
+            domain=DOMAIN,
+            timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
+            **{"namespaces": ["library"], "failure_policy": "Fail", **values},
+        )
+        documents = render(
+            engine,
+            given,
+            kubernetes_version=KUBERNETES_VERSION,
+            kyverno_version=KYVERNO_VERSION,
+            lookup=lookup,
+        )
+        probe = f"docker.io/{given.namespaces[-1]}/{probe}"
+        try:
+            for each in documents:
+                self.kubectl("apply", "--server-side", "-f", "-", document=each)
+            until(lambda: self.admitted(probe) not in {probe, None}, f"{engine} takes effect")
+            yield documents
+        finally:
+            for each in reversed(documents):
+                kind, name = each["kind"], each["metadata"]["name"]
+                self.kubectl("delete", kind, name, "--ignore-not-found")
+            until(lambda: self.admitted(probe) == probe, f"{engine} is gone")
+
+
+def until(done: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until something holds.
+
+    Raises:
+        AssertionError: when it does not in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+@dataclass(kw_only=True)
+class KyvernoProcess:
+    """Kyverno's admission controller, which a test can stop, start and freeze."""
+
+    processes: Processes
+    start: Callable[[], None]
+
+    def stop(self) -> None:
+        """End it at once, its webhooks left registered, as a node that dies would."""
+        process = self._process()
+        process.kill()
+        self.processes.stop("kyverno")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it accept connections but answer none."""
+        process = self._process()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """No Kyverno while the context lasts: what would call it is not admitted by policies whose
+        `failurePolicy` is `Fail`."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def _process(self) -> psutil.Process:
+        return psutil.Process(self.processes._started["kyverno"].pid)

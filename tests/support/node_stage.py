@@ -1,0 +1,339 @@
+"""What the tests of node-mirror.sh share, beside fixtures."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import secrets
+import shutil
+import signal
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+
+from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cluster.containerd import ContainerdNode
+from rehearsal.locations import CHECKOUT
+from tests.support.volcengine_stage import RunningEmulator
+
+SCRIPT = CHECKOUT / "nodes" / "node-mirror.sh"
+IMAGE = "docker.io/library/nginx:latest"
+PASSWORD = "Passw0rd-1"
+STATE = "etc/containerd/dockerhub-mirror"
+_numbers = itertools.count(2)
+_NETWORK = f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
+
+
+def loopback_address() -> str:
+    """An address of loopback for a server on port 443, another one each time."""
+    return f"{_NETWORK}.{next(_numbers)}"
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """Docker Hub's port 443 in front of the upstream registry; counts who comes."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, address: str, target: tuple[str, int]) -> None:
+        self.target = target
+        self.connections = 0
+        super().__init__((address, 443), _RelayHandler)
+
+
+class _RelayHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Relay)
+        self.server.connections += 1
+        with socket.create_connection(self.server.target) as far:
+            back = threading.Thread(target=_copy, args=(far, self.request), daemon=True)
+            back.start()
+            _copy(self.request, far)
+            back.join()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while chunk := source.recv(65536):
+            sink.sendall(chunk)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+class Scripted(ThreadingHTTPServer):
+    """A server with a proxy's certificate that answers each path as it is told."""
+
+    daemon_threads = True
+
+    def __init__(self, address: str, certificate: Path, key: Path) -> None:
+        self.address = address
+        self.answers: dict[str, tuple[int, dict[str, str]]] = {}
+        """Status and headers by the beginning of the path; the longest that fits, else 200."""
+        self.asked: list[tuple[str, str]] = []
+        """Method and path of each request."""
+        super().__init__((address, 443), _ScriptedHandler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+
+
+class _ScriptedHandler(BaseHTTPRequestHandler):
+    server: Scripted
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.command, self.path))
+        fitting = [each for each in self.server.answers if self.path.startswith(each)]
+        status, headers = self.server.answers[max(fitting, key=len)] if fitting else (200, {})
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815 - the name http.server looks for
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A proxy registry and a Docker Hub, both on port 443 of loopback addresses."""
+
+    api: RunningEmulator
+    domain: str
+    username: str
+    proxy_address: str
+    hub: Relay
+    hub_address: str
+    ca_certificate: Path
+    access_log: Path
+    passwords: list[str] = field(default_factory=lambda: [PASSWORD])
+
+    def records(self) -> list[AccessRecord]:
+        """What the proxy logged so far of content that containerd asked for."""
+        return [
+            each
+            for each in read_log(self.access_log)
+            if "/manifests/" in each.path and each.agent.startswith("containerd/")
+        ]
+
+    def fault(self, kind: str | None, **settings: Any) -> None:
+        """Put a fault of the proxy in force; None heals it."""
+        method, body = ("PUT", {"kind": kind, **settings}) if kind else ("DELETE", None)
+        httpx.request(
+            method,
+            f"{self.api.url}/-/registries/{self.domain}/fault",
+            json=body,
+            trust_env=False,
+        ).raise_for_status()
+
+    def set_password(self, password: str) -> None:
+        self.api.set_password("mirror", password)
+        self.passwords.append(password)
+
+
+@dataclass
+class Node:
+    """A node in a test, with the script to run on it."""
+
+    containerd: ContainerdNode
+    world: World
+    login: Path
+    version: str
+    shell: str = ""
+
+    def settings(self, **more: str) -> dict[str, str]:
+        """The script's environment on the node itself."""
+        return {
+            "MIRROR_DOMAIN": self.world.domain,
+            "MIRROR_LOGIN_DIR": str(self.login),
+            "MIRROR_PROBE_IMAGE": "library/busybox:latest",
+            "MIRROR_PROBE_SECONDS": "1",
+            "MIRROR_RESTART_SECONDS": "10",
+            **more,
+        }
+
+    def script(self, mode: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the script on the node."""
+        return self.containerd.run(["sh", SCRIPT, mode], environment=self.settings(**more))
+
+    @property
+    def hosts(self) -> Path:
+        return self.containerd.root / "etc/containerd/certs.d/docker.io/hosts.toml"
+
+    @property
+    def config(self) -> Path:
+        return self.containerd.root / "etc/containerd/config.toml"
+
+    @property
+    def asks_for_tokens_with_the_header(self) -> bool:
+        """Whether this containerd gets tokens with the login in hosts.toml."""
+        return self.version not in ("1.6", "1.7")
+
+    @contextmanager
+    def proxy_at(self, address: str) -> Iterator[None]:
+        """The proxy's name leads to another address."""
+        hosts = self.containerd.root / "etc/hosts"
+        before = hosts.read_text()
+        lines = [line for line in before.splitlines() if not line.endswith(self.world.domain)]
+        hosts.write_text("\n".join([*lines, f"{address} {self.world.domain}", ""]))
+        yield
+        hosts.write_text(before)
+
+    def tree(self) -> dict[str, tuple[int, bytes | str | None]]:
+        """Everything under /etc/containerd: mode and content, or where a symbolic link leads."""
+        root = self.containerd.root / "etc/containerd"
+        return {
+            str(each.relative_to(root)): (
+                each.lstat().st_mode,
+                str(each.readlink())
+                if each.is_symlink()
+                else (each.read_bytes() if each.is_file() else None),
+            )
+            for each in sorted(root.rglob("*"))
+        }
+
+    def encoded_login(self) -> str:
+        """The login as an Authorization header has it."""
+        login = ":".join((self.login / name).read_text() for name in ("username", "password"))
+        return base64.b64encode(login.encode()).decode()
+
+    def traced(
+        self, folder: Path, words: Path, kill_at: int = 0, also: Iterable[str] = ()
+    ) -> dict[str, str]:
+        """An environment in which commands that change files, curl and others note their words.
+
+        The one numbered `kill_at` kills the script and all of its commands instead.
+        """
+        folder.mkdir()
+        counter = folder / "count"
+        counter.write_text("0")
+        for name in ("mv", "cp", "mkdir", "rm", "rmdir", "chmod", "curl", "systemctl", *also):
+            own = self.containerd.binaries / name
+            real = own if own.exists() else Path(shutil.which(name) or f"/usr/bin/{name}")
+            shim = folder / name
+            shim.write_text(
+                _SHIM.format(counter=counter, words=words, real=real, name=name, kill_at=kill_at)
+            )
+            shim.chmod(0o755)
+        return {"PATH": f"{folder}:{self.containerd.binaries}:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def count_steps(self, folder: Path, mode: str, **more: str) -> int:
+        """How many such commands a run of this mode makes; the node is as before afterwards."""
+        if mode == "remove":
+            self.script("once", **more)
+        traced = self.traced(folder / "counted", folder / "words")
+        assert self.script(mode, **more, **traced).returncode == 0
+        if mode != "remove":
+            self.script("remove", **more)
+        return int((folder / "counted" / "count").read_text())
+
+    def killed_at(self, folder: Path, at: int, mode: str, **more: str) -> None:
+        """Run the script and kill it with SIGKILL at one such command."""
+        done = self.script(mode, **more, **self.traced(folder, folder / "words", at))
+        assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+
+    @contextmanager
+    def small_disk(self) -> Iterator[Callable[[], None]]:
+        """The node's /etc/containerd on a small file system; yields what fills it up."""
+        seen_by_pods = f"{self.containerd.host_folder}/etc/containerd"
+
+        def fill() -> None:
+            with suppress(OSError), (self.config.parent / "filler").open("wb", 0) as filler:
+                while True:
+                    filler.write(b"0" * 4096)
+
+        with TemporaryDirectory() as scratch:
+            kept = Path(scratch) / "kept"
+            shutil.copytree(self.config.parent, kept)
+            mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", "/etc/containerd"]
+            assert self.containerd.run(mount).returncode == 0
+            try:
+                bind = ["mount", "--bind", "/etc/containerd", seen_by_pods]
+                assert self.containerd.run(bind).returncode == 0
+                shutil.copytree(kept, self.config.parent, dirs_exist_ok=True)
+                yield fill
+            finally:
+                self.containerd.run(["umount", seen_by_pods])
+                self.containerd.run(["umount", "/etc/containerd"])
+
+    def pulled_through_the_proxy(self, image: str = IMAGE) -> bool:
+        """Pull an image; whether the proxy served its manifest."""
+        before = len(self.world.records())
+        self.containerd.remove(image)
+        self.containerd.pull(image)
+        return any(each.status == 200 for each in self.world.records()[before:])
+
+
+@dataclass
+class Pod:
+    """A Pod's container with the script running in it."""
+
+    node: Node
+    process: subprocess.Popen[str]
+    environment: dict[str, str]
+
+    def ready(self) -> subprocess.CompletedProcess[str]:
+        """Run its readiness probe."""
+        return self.node.containerd.run(
+            [self.node.shell, "sh", SCRIPT, "ready"], environment=self.environment
+        )
+
+    def wait(self, word: str, *, seconds: float = 40) -> str:
+        """Wait until the probe says a word, or nothing; what it said."""
+        deadline = time.monotonic() + seconds
+        while True:
+            said = self.ready().stdout
+            if (not said and not word) or (word and word in said):
+                return said
+            assert time.monotonic() < deadline, f"{said!r} does not become {word!r}"
+            time.sleep(0.2)
+
+    def end(self) -> str:
+        """End it as the kubelet does; its log."""
+        self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=60)
+        return log
+
+
+_PATH_BEFORE_2 = (
+    'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{path}"\n'
+)
+_MIRRORS_BEFORE_2 = (
+    '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\n'
+    'endpoint = ["https://mirror.example"]\n'
+)
+FRESH: Mapping[str, str] = {"1.6": "version = 2\n", "1.7": "version = 2\n", "2.4": "version = 3\n"}
+"""A config.toml that says nothing."""
+PATCHES: Mapping[str, str] = {
+    "1.6": _PATH_BEFORE_2,
+    "1.7": _PATH_BEFORE_2,
+    "2.4": "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n"
+    "config_path = '{path}'\n",
+    "mirrors 1.6": _MIRRORS_BEFORE_2,
+    "mirrors 1.7": _MIRRORS_BEFORE_2,
+    "mirrors 2.4": "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io']\n"
+    "endpoint = ['https://mirror.example']\n",
+}
+"""Pieces of config.toml: with a config_path, and with the older kind of mirror."""
+_SHIM = """\
+#!/bin/sh
+number=$(($(/bin/cat {counter}) + 1))
+echo "$number" >{counter}
+echo "{name} $*" >>{words}
+[ "$number" != {kill_at} ] || kill -9 0
+exec {real} "$@"
+"""

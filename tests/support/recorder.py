@@ -1,0 +1,159 @@
+"""Runs the whole program under Pulumi mocks and keeps everything it registered."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
+from pulumi.runtime.mocks import MockMonitor
+
+from rehearsal.deploy.embedded import plain, run
+from rehearsal.deploy.stack_file import StackConfig, read
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBECONFIG = "apiVersion: v1\nkind: Config\n# key: kubeconfig-secret\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """One registration: what the program asked for, options included."""
+
+    type: str
+    name: str
+    custom: bool
+    raw: Mapping[str, Any]
+    parent: str
+    provider: str
+    depends_on: tuple[str, ...]
+    protect: bool
+    ignore_changes: tuple[str, ...]
+    delete_before_replace: bool
+    after_create: tuple[str, ...]
+
+    @property
+    def inputs(self) -> Any:
+        """The inputs, secrets unwrapped."""
+        return plain(self.raw)
+
+
+@dataclass
+class Recording:
+    """What a run of the program registered, in order, and what it exported."""
+
+    resources: list[Registered] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    registered_outputs: dict[str, set[str]] = field(default_factory=dict)
+
+    def of_type(self, token: str) -> list[Registered]:
+        return [each for each in self.resources if each.type == token]
+
+    def one(self, token: str) -> Registered:
+        found = self.of_type(token)
+        assert len(found) == 1, f"{len(found)} of {token}"
+        return found[0]
+
+    def position(self, token: str) -> int:
+        return self.resources.index(self.one(token))
+
+
+class Cloud(Mocks):
+    """Answers as Volcengine and Kubernetes would; with `unknown`, as in a first preview."""
+
+    def __init__(self, *, unknown: bool = False, made: Mapping[str, Any] | None = None) -> None:
+        self._unknown = unknown
+        self._made = made or {}
+        self.seen: set[str] = set()
+        """The type of everything that reached the cloud."""
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        if args.custom:
+            self.seen.add(args.typ)
+        state = dict(args.inputs)
+        if args.typ == "volcengine:cr/registry:Registry" and not self._unknown:
+            domain = f"{args.inputs['name']}-cn-test.cr.volces.com"
+            state |= {"domains": [{"domain": domain, "type": "System"}], "username": "user@1"}
+            state |= self._made
+        if args.typ == "kubernetes:helm.sh/v3:Release" and not self._unknown:
+            state["status"] = {
+                "namespace": args.inputs["namespace"],
+                "version": args.inputs["version"],
+            }
+        return (None if self._unknown and args.custom else f"{args.name}-id"), state
+
+    def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        if args.token == "volcengine:vke/getClusters:getClusters":
+            (cluster,) = args.args["ids"]
+            network = {"vpcId": f"vpc-{cluster}", "subnetIds": [f"subnet-{cluster}", "subnet-2"]}
+            found = {"id": cluster, "kubernetesVersion": "v1.34.1", "clusterConfig": network}
+            return {"clusters": [found]}, []
+        (cluster,) = args.args["clusterIds"]
+        return {
+            "kubeconfigs": [
+                {
+                    "id": f"kc-{age}",
+                    "clusterId": cluster,
+                    "type": kind,
+                    "createTime": f"2026-01-0{age}T00:00:00Z",
+                    "kubeconfig": base64.b64encode(f"{KUBECONFIG}# {kind} {age}".encode()).decode(),
+                }
+                for kind in args.args["types"]
+                for age in (2, 1)
+            ]
+        }, []
+
+
+class Monitor(MockMonitor):
+    """A mock monitor that keeps the options of registrations and the outputs of components."""
+
+    def __init__(self, mocks: Mocks) -> None:
+        super().__init__(mocks)
+        self.recording = Recording()
+        self._lock = threading.Lock()
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        if request.type != "pulumi:pulumi:Stack":
+            inputs = pulumi.runtime.rpc.deserialize_properties(request.object)
+            with self._lock:
+                self.recording.resources.append(
+                    Registered(
+                        type=request.type,
+                        name=request.name,
+                        custom=request.custom,
+                        raw=inputs,
+                        parent=request.parent.rpartition("::")[2],
+                        provider=request.provider,
+                        depends_on=tuple(each.rpartition("::")[2] for each in request.dependencies),
+                        protect=request.protect,
+                        ignore_changes=tuple(request.ignoreChanges),
+                        delete_before_replace=request.deleteBeforeReplace,
+                        after_create=tuple(request.hooks.after_create),
+                    )
+                )
+        return answer
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
+        name = request.urn.rpartition("::")[2]
+        with self._lock:
+            self.recording.registered_outputs[name] = set(request.outputs.keys())
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+
+
+def record(config: StackConfig, *, preview: bool = False, cloud: Cloud | None = None) -> Recording:
+    """Run the program with this config and return what it registered."""
+    mocks = cloud or Cloud(unknown=preview)
+    monitor = Monitor(mocks)
+    outputs = run(ROOT, "test", config, mocks, preview=preview, monitor=monitor)
+    monitor.recording.outputs = outputs
+    return monitor.recording
+
+
+def stack(name: str) -> StackConfig:
+    """The config of one of the project's own stack files."""
+    return read(ROOT / f"Pulumi.{name}.yaml", "rehearsal")

@@ -1,0 +1,144 @@
+"""Image references to hold the policies against: the parser's own, found ones, and made-up ones."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rehearsal.parts import build as parts
+from rehearsal.progress import Progress
+
+WILD = Path(__file__).resolve().parents[1] / "data" / "images-in-the-wild.txt"
+
+_HEX = "0123456789abcdef"
+_HOSTS = (
+    "docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com",
+    "hub.docker.com", "Docker.io", "DOCKER.IO", "docker.io:443", "docker.io.", ".docker.io",
+    "docker.io.evil.example", "xdocker.io", "docker.iox", "index.docker.io.evil.example",
+    "registry-1.docker.io:443", "registry-2.docker.io", "registry-1.docker.iox",
+    "Registry-1.docker.io", "index-docker.io", "docker-io", "docker", "localhost",
+    "localhost:5000", "Localhost", "LOCALHOST", "localhost.", "host:5000", "host:port", "host:",
+    "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "127.0.0.1", "127.0.0.1:5000", "[::1]",
+    "[::1]:5000", "[fe80::1%eth0]:5000", "example", "Example", "a.b", "a_b.c", "-a.b", "a-.b",
+    "https://docker.io", "docker.io:", "docker.io/", "/docker.io", "xn--n3h.com", "bücher.example",
+    "dockerhub-proxy.example.com", "dockerhub-proxy.example.com/library", "docker.io/docker.io",
+    "docker.io/index.docker.io", "index.docker.io/docker.io", "registry-1.docker.io/docker.io",
+)  # fmt: skip
+_NAMES = (
+    "nginx", "library", "bitnami", "redis", "a", "ab", "a.b", "a..b", "a_b", "a__b", "a___b", "a-b",
+    "a--b", "a---b", "a._b", "a-_b", ".a", "a.", "-a", "a-", "_a", "a_", "__a", "A", "aB", "Nginx",
+    "0", "01", "0.1", "localhost", "docker.io", "a b", " a", "a ", "a\tb", "a\nb", "ä", "日本",
+    "a:b", "a@b", "a%b", "a$b", "a{b}", "{{a}}", "{{ request.object.metadata.name }}", "${a}",
+    "$(a)", "a'b", 'a"b', "a`b", "a\\b", "a|b", "a,b", "a;b", "a*b", "a?b", "a+b", "a~b", "a#b",
+    "..", ".", "", "%2e", "a\u200bb", "a\u2028b", "\u0131", "\u017f", "\u212a", "😀",
+    "library.", "library-", "x" * 127, "x" * 128, "x" * 247, "x" * 248, "x" * 255, "x" * 256,
+    "f" * 64, "F" * 64, "f" * 63, "f" * 65, "0" * 64, "a." * 60 + "a",
+)  # fmt: skip
+_TAGS = (
+    "latest", "1", "1.27", "v1.2.3-alpine", "_", "_x", "-x", ".x", "x.", "x-", "A", "X_y.Z-0", "",
+    "x" * 127, "x" * 128, "x" * 129, "a b", "a/b", "a:b", "ä", "a+b", "5000", "sha256", "a\n",
+)  # fmt: skip
+
+
+def digests(rng: random.Random) -> Sequence[str]:
+    """Digests, right and wrong ones."""
+
+    def some(length: int, letters: str = _HEX) -> str:
+        return "".join(rng.choice(letters) for _ in range(length))
+
+    return (
+        "sha256:" + some(64), "sha256:" + some(64), "sha384:" + some(96), "sha512:" + some(128),
+        "sha256:" + some(63), "sha256:" + some(65), "sha256:" + some(32), "sha256:" + some(31),
+        "sha256:" + some(64, _HEX.upper()), "SHA256:" + some(64), "sha512:" + some(64),
+        "sha384:" + some(64), "sha1:" + some(40), "md5:" + some(32), "sha256+b64:" + some(64),
+        "multihash:" + some(64), "sha256:" + some(63) + "g", "sha256" + some(64), ":" + some(64),
+        "sha256:", "", "sha256:" + some(64) + "@sha256:" + some(64), "sha256:" + some(64) + ":x",
+        "sha256:" + some(64) + "/x", "x", "sha224:" + some(56), "sha256_x:" + some(64),
+    )  # fmt: skip
+
+
+def generated(count: int, seed: int) -> list[str]:
+    """Distinct references, about half of them Docker Hub's, the others near misses."""
+    rng = random.Random(seed)  # noqa: S311 - not for secrets
+    made: dict[str, None] = {}
+    while len(made) < count:
+        made.setdefault(_mutated(rng, _reference(rng)))
+    return list(made)
+
+
+def _reference(rng: random.Random) -> str:
+    good = rng.random() < 0.6
+    parts = [_name(rng, good) for _ in range(rng.choices((1, 2, 3, 4), (40, 45, 12, 3))[0])]
+    if rng.random() < 0.5:
+        parts.insert(0, rng.choice(_HOSTS[:3] if good else _HOSTS))
+    tag = rng.choice(_TAGS[:6] if good else _TAGS)
+    digest = rng.choice(digests(rng)[:4] if good else digests(rng))
+    form = rng.randrange(4)
+    return (
+        "/".join(parts) + (f":{tag}" if form in {1, 3} else "") + (f"@{digest}" if form > 1 else "")
+    )
+
+
+def _name(rng: random.Random, good: bool) -> str:
+    if not good and rng.random() < 0.5:
+        return rng.choice(_NAMES)
+    length = rng.choice((1, 2, 3, 5, 8, 13))
+    word = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(length))
+    return rng.choice((word, word, rng.choice(_NAMES[:4]), f"{word}{rng.choice('._-')}x"))
+
+
+def _mutated(rng: random.Random, text: str) -> str:
+    """The reference, in one of ten cases with one character changed, added, dropped or doubled."""
+    if rng.random() >= 0.1 or not text:
+        return text
+    at = rng.randrange(len(text))
+    other = rng.choice("aZ0./:@-_ %\n\té\u200b")
+    changes = (text[:at] + other + text[at + 1 :], text[:at] + other + text[at:])
+    return rng.choice(
+        (*changes, text[:at] + text[at + 1 :], text[: at + 1] + text[at:], text + "\n")
+    )
+
+
+def wild() -> list[str]:
+    """References found in public manifests."""
+    lines = WILD.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle:
+    """The program in `rehearsal/parts/go/oracle`, which asks distribution/reference itself."""
+
+    binary: Path
+    source: Path
+    """The source of distribution/reference, with its test tables."""
+
+    @classmethod
+    def obtain(cls) -> Oracle:
+        """Build it, as pinned by its go.mod and go.sum, unless that is done."""
+        found = parts.obtain(("oracle",), Progress())
+        return cls(binary=found["oracle"], source=found["distribution-reference"])
+
+    def tables(self) -> list[str]:
+        """Every string in the parser's own test tables, valid and invalid ones."""
+        files = [str(self.source / f"{name}_test.go") for name in ("normalize", "reference")]
+        return list(self._lines(["-tables", *files], ""))
+
+    def judge(
+        self, references: Iterable[str], *, domain: str, namespaces: Iterable[str]
+    ) -> list[dict[str, Any]]:
+        """What each reference parses to (`domain`, `path`, `tag`, `digest` or `error`) and, where
+        it is to be redirected, the image at the proxy (`redirect`)."""
+        text = "".join(json.dumps(each) + "\n" for each in references)
+        return list(self._lines([f"-domain={domain}", f"-namespaces={','.join(namespaces)}"], text))
+
+    def _lines(self, arguments: Sequence[str], text: str) -> Iterator[Any]:
+        done = subprocess.run(
+            [self.binary, *arguments], input=text, check=True, capture_output=True, text=True
+        )
+        return map(json.loads, done.stdout.splitlines())

@@ -1,0 +1,243 @@
+"""What tests of the Volcengine emulator and its data plane share, beside fixtures."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import volcenginesdkcore
+from pydantic import SecretStr
+from volcenginesdkcore.rest import ApiException
+
+from rehearsal.cloud.api.config import Delays, EmulatorConfig
+from rehearsal.cloud.api.run import Ready, emulator
+from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cloud.registries.client import PullClient, RegistryLogin
+
+ACCESS_KEY = "AKrehearsal"
+SECRET_KEY = "not-a-real-secret-key"
+NO_DELAYS = Delays(
+    registry_creating=0,
+    registry_deleting=0,
+    user_setting=0,
+    vpc_enabling=0,
+    vpc_disabling=0,
+    addon_changing=0,
+)
+VERSIONS = {"cr": "2022-05-12", "vke": "2022-05-12", "vpc": "2020-04-01"}
+MICRO_PROXY: dict[str, Any] = {
+    "Type": "Micro",
+    "ProxyCacheEnabled": True,
+    "ProxyCache": {"Type": "DockerHub", "Username": "hub-user", "Password": "hub-secret"},
+}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for a condition; fail the test when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """An answer with an error."""
+
+    status: int
+    code: str
+
+
+class RunningEmulator:
+    """An emulator that answers, and the official SDK pointed at it."""
+
+    def __init__(self, ready: Ready) -> None:
+        self.url = ready.url
+        self.names_url = ready.names_url
+
+    def client(
+        self,
+        *,
+        access_key: str = ACCESS_KEY,
+        secret_key: str = SECRET_KEY,
+        region: str = "cn-beijing",
+    ) -> Any:
+        """The SDK's own client, without its retries."""
+        configuration = volcenginesdkcore.Configuration()
+        configuration.ak = access_key
+        configuration.sk = secret_key
+        configuration.region = region
+        configuration.host = self.url.removeprefix("http://")
+        configuration.scheme = "http"
+        configuration.auto_retry = False
+        return volcenginesdkcore.ApiClient(configuration)
+
+    def call(
+        self, action: str, *, service: str = "cr", region: str = "cn-beijing", **body: Any
+    ) -> Any:
+        """Call an action by the SDK's universal API; its Result."""
+        info = volcenginesdkcore.UniversalInfo(
+            method="POST",
+            service=service,
+            version=VERSIONS[service],
+            action=action,
+            content_type="application/json",
+        )
+        api = volcenginesdkcore.UniversalApi(self.client(region=region))
+        return api.do_call(info, body)
+
+    def refusal(
+        self, action: str, *, service: str = "cr", region: str = "cn-beijing", **body: Any
+    ) -> Refused:
+        """Call an action that must fail."""
+        with pytest.raises(ApiException) as raised:
+            self.call(action, service=service, region=region, **body)
+        return refused(raised.value)
+
+    def administer(self, method: str, path: str, body: object = None) -> Any:
+        """Use the rehearsal's own side of the emulator."""
+        answer = httpx.request(method, f"{self.url}/-/{path}", json=body, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def phase(self, name: str, region: str = "cn-beijing") -> str | None:
+        """The phase of a registry; None when there is none."""
+        found = self.call("ListRegistries", region=region, Filter={"Names": [name]})["Items"]
+        return str(found[0]["Status"]["Phase"]) if found else None
+
+    def make_registry(self, name: str, *, password: str | None = None, **settings: Any) -> str:
+        """Make a registry, wait until it runs, set its password; its domain."""
+        self.call("CreateRegistry", Name=name, **settings)
+        wait_until(lambda: self.phase(name) == "Running")
+        if password is not None:
+            self.set_password(name, password)
+        return str(self.call("ListDomains", Registry=name)["Items"][0]["Domain"])
+
+    def set_password(self, name: str, password: str) -> None:
+        """Set a registry's password and wait until it is in force."""
+        self.call("SetUser", Registry=name, Password=base64.b64encode(password.encode()).decode())
+        wait_until(lambda: self.call("GetUser", Registry=name)["Status"] == "Active")
+
+    def login(self, name: str, domain: str, password: str) -> RegistryLogin:
+        """The login of a registry, its user as the API says."""
+        user = self.call("GetUser", Registry=name)["Username"]
+        return RegistryLogin(domain=domain, username=user, password=password)
+
+    def vpcs(self, registry: str) -> dict[str, str]:
+        """The status of each VPC of a registry."""
+        found = self.call("GetVpcEndpoint", Registry=registry)["Vpcs"]
+        return {vpc["VpcId"]: vpc["Status"] for vpc in found}
+
+
+def refused(error: ApiException) -> Refused:
+    """The error that an ApiException carries."""
+    answer = json.loads(error.body)["ResponseMetadata"]
+    assert set(answer) == {"RequestId", "Action", "Version", "Service", "Region", "Error"}
+    return Refused(status=error.status, code=answer["Error"]["Code"])
+
+
+@contextmanager
+def run_emulator(config: EmulatorConfig) -> Iterator[RunningEmulator]:
+    """Run an emulator in a thread with an event loop of its own."""
+    ready: Future[tuple[Ready, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        ended = asyncio.Event()
+        async with emulator(config) as answer:
+            ready.set_result((answer, asyncio.get_running_loop(), ended))
+            await ended.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        answer, loop, ended = ready.result(timeout=30)
+        try:
+            yield RunningEmulator(answer)
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+    finally:
+        thread.join()
+
+
+def config_of(**settings: Any) -> EmulatorConfig:
+    """An emulator config with the tests' keys and, unless given, no delays."""
+    return EmulatorConfig(
+        access_key=ACCESS_KEY,
+        secret_key=SecretStr(SECRET_KEY),
+        **{"delays": NO_DELAYS, **settings},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """The registry that plays Docker Hub, with the sample images in it."""
+
+    url: str
+    log: Path
+    authority: Authority
+    digests: dict[str, str]
+    """The digest of each `repository:tag`."""
+    crane: Path
+    registry: Path
+
+    def content_requests(self, repository: str) -> list[str]:
+        """The GET requests for content of a repository that came so far, in its own log's words."""
+        return [
+            line.split('"')[1].rsplit(" ", 1)[0]
+            for line in self.log.read_text().splitlines()
+            if f'"GET /v2/{repository}/' in line
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """An emulator with a data plane in front of the upstream registry."""
+
+    api: RunningEmulator
+    upstream: Upstream
+    proxies: Path
+
+    @property
+    def client(self) -> PullClient:
+        """crane, pointed at the names proxy."""
+        assert self.api.names_url is not None
+        return PullClient(
+            crane=self.upstream.crane,
+            names_url=self.api.names_url,
+            ca_certificate=self.upstream.authority.certificate,
+            timeout=20,
+        )
+
+    def access_log(self, domain: str) -> list[AccessRecord]:
+        """What a proxy registry logged so far."""
+        return read_log(self.proxies / domain / "access.log")
+
+    def http(self, domain: str) -> httpx.Client:
+        """A plain HTTP client for one registry's domain, on one connection."""
+        return httpx.Client(
+            base_url=f"https://{domain}",
+            proxy=self.api.names_url,
+            verify=self.upstream.authority.context(),
+            trust_env=False,
+            timeout=10,
+        )
