@@ -14,9 +14,10 @@ from components.node_mirror import NodeMirror, NodeMirrorArgs
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
 from components.pull_check import PullCheck, PullCheckArgs
 from components.pull_credentials import SECRET, PullCredentials, PullCredentialsArgs
+from components.types import Edition, PodLogin, Way
 from components.vci_mirror import VciMirror, VciMirrorArgs
 from components.vpc_access import VpcAccess, VpcAccessArgs, VpcArgs
-from settings import ClusterSettings, Edition, PodLogin, Settings, Way, load, secret, warnings
+from settings import ClusterSettings, Settings, load, secret, warnings
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def declare_registry(settings: Settings) -> ProxyRegistry:
         ProxyRegistryArgs(
             registry_name=registry.name,
             edition=registry.edition,
-            namespaces={each.name: each.access.value for each in registry.namespaces},
+            namespaces={each.name: each.access for each in registry.namespaces},
             project=registry.project,
             tags=registry.tags,
             dockerhub_username=settings.dockerhub.username,
@@ -235,7 +236,7 @@ def declare_redirect(
         ImageRedirectArgs(
             engine=redirect.engine,
             domain=registry.domain,
-            namespaces={each.name: each.access.value for each in settings.registry.namespaces},
+            namespaces={each.name: each.access for each in settings.registry.namespaces},
             excluded_namespaces=[kyverno.namespace, *redirect.exclude.namespaces],
             excluded_pod_labels=redirect.exclude.pod_labels,
             failure_policy=redirect.failure_policy,

@@ -9,9 +9,13 @@ from itertools import product
 from bench.numbers import percentile, shown
 from bench.run import Result
 from bench.variants import ALLOW_LISTS, NOTHING, ONE, TWENTY, our_name
-from components.redirect_policy import ENGINES
+from components.types import Engine
 
-ALLOWED_RATIOS = {"MutatingAdmissionPolicy": 2.0, "MutatingPolicy": 3.0, "ClusterPolicy": 5.0}
+ALLOWED_RATIOS = {
+    Engine.MUTATING_ADMISSION_POLICY: 2.0,
+    Engine.MUTATING_POLICY: 3.0,
+    Engine.CLUSTER_POLICY: 5.0,
+}
 """How many times no policy's p50 a Pod of one container may take."""
 NOTHING_RATIO = 1.05
 """How many times no policy's p50 a Pod with nothing to redirect may take."""
@@ -37,7 +41,7 @@ class Goal:
 
 def goals(result: Result) -> Iterator[Goal]:
     """Each goal of each engine."""
-    for engine in ENGINES:
+    for engine in Engine:
         for size in ALLOW_LISTS:
             name = our_name(engine, size)
             ratio = result.row(name, NOTHING).ratio
@@ -46,7 +50,7 @@ def goals(result: Result) -> Iterator[Goal]:
                 measured=f"{ratio:.2f}x",
                 met=ratio <= NOTHING_RATIO,
             )
-    for engine in ENGINES:
+    for engine in Engine:
         ratio = result.row(engine, ONE).ratio
         limit = ALLOWED_RATIOS[engine]
         yield Goal(
@@ -54,14 +58,14 @@ def goals(result: Result) -> Iterator[Goal]:
             measured=f"{ratio:.2f}x",
             met=ratio < limit,
         )
-    for engine in ENGINES:
+    for engine in Engine:
         p50 = percentile(result.row(engine, TWENTY).milliseconds, 50)
         yield Goal(
             text=f"{engine}: 20 containers, p50 at most {TWENTY_MILLISECONDS:.0f} ms",
             measured=f"{shown(p50)} ms",
             met=p50 <= TWENTY_MILLISECONDS,
         )
-    for engine, pod, size in product(ENGINES, (ONE, TWENTY), ALLOW_LISTS[1:]):
+    for engine, pod, size in product(Engine, (ONE, TWENTY), ALLOW_LISTS[1:]):
         few, many = (
             result.row(our_name(engine, each), pod).ratio for each in (ALLOW_LISTS[0], size)
         )
@@ -70,7 +74,7 @@ def goals(result: Result) -> Iterator[Goal]:
             measured=f"{many / few:.2f}x",
             met=many / few <= FLAT,
         )
-    for engine in ENGINES:
+    for engine in Engine:
         worst = max(max(times) for times in result.frozen[engine].values()) / 1000
         refused = result.frozen_refused[engine]
         yield Goal(

@@ -11,7 +11,7 @@ from bench.goals import Goal
 from bench.numbers import percentile, shown
 from bench.run import SLOW_ROUNDS, Effort, Result, Row
 from bench.variants import FIVE, NO_POLICY, ONE, TWENTY
-from components.redirect_policy import ENGINES
+from components.types import Engine
 
 _HOW = """\
 Times of server-side dry-run creates of Pods on one real API server, in milliseconds. {rounds}
@@ -112,7 +112,7 @@ def plot(result: Result, target: Path) -> None:
     axes.plot(counts, bare, ":", marker="o", color="black", label=NO_POLICY)
     for name in dict.fromkeys(row.variant for row in result.rows):
         vendors = name.startswith("vendor")
-        if vendors or name in ENGINES:
+        if vendors or name in list(Engine):
             times = [percentile(result.row(name, case).milliseconds, 50) for case in cases]
             axes.plot(counts, times, "--" if vendors else "-", marker="o", label=name)
     axes.set(

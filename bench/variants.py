@@ -11,7 +11,8 @@ import yaml
 
 from bench.cluster import WEBHOOK_TIMEOUT_SECONDS
 from bench.load import DOMAIN, Case
-from components.redirect_policy import ENGINES, RedirectValues, render
+from components.redirect_policy import RedirectValues, render
+from components.types import Engine
 
 NO_POLICY = "no policy"
 ONE, FIVE, TWENTY = Case(), Case(containers=5), Case(containers=20)
@@ -51,18 +52,18 @@ class Variant:
 def variants() -> list[Variant]:
     """All of them, but for no policy, which is measured before each."""
     return [
-        *(_ours(engine, size) for engine in ENGINES for size in ALLOW_LISTS),
-        *(_simplest(engine) for engine in ENGINES),
+        *(_ours(engine, size) for engine in Engine for size in ALLOW_LISTS),
+        *(_simplest(engine) for engine in Engine),
         *(_vendors(delay) for delay in DELAYS),
     ]
 
 
-def our_name(engine: str, size: int) -> str:
+def our_name(engine: Engine, size: int) -> str:
     """What a variant with one of our engines is called."""
     return engine if size == 1 else f"{engine}, {size:,} namespaces"
 
 
-def _ours(engine: str, size: int) -> Variant:
+def _ours(engine: Engine, size: int) -> Variant:
     served = [*(f"team{number:04}" for number in range(1, size)), "library"]
     values = RedirectValues(
         domain=DOMAIN, namespaces=served, timeout_seconds=WEBHOOK_TIMEOUT_SECONDS
@@ -75,7 +76,7 @@ def _ours(engine: str, size: int) -> Variant:
     )
 
 
-def _simplest(engine: str) -> Variant:
+def _simplest(engine: Engine) -> Variant:
     """The least that a policy of an engine costs."""
     documents = yaml.safe_load_all(_SIMPLEST_POLICIES.read_text())
     kinds = {engine, f"{engine}Binding"}

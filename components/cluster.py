@@ -13,6 +13,7 @@ from pulumi_volcengine.vke import GetKubeconfigsResult
 from pulumi_volcengine.vke.outputs import GetClustersClusterResult, GetKubeconfigsKubeconfigResult
 
 from components import PACKAGE
+from components.types import Endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,8 @@ class ClusterArgs:
 
     cluster_id: str | None = None
     """The VKE cluster's id; its VPC, version and kubeconfig are looked up."""
-    endpoint: str = "Public"
-    """Which of the VKE cluster's kubeconfigs to use, `Public` or `Private`."""
+    endpoint: Endpoint = Endpoint.PUBLIC
+    """Which of the VKE cluster's kubeconfigs to use."""
     kubeconfig: pulumi.Input[str] = ""
     """A kubeconfig in YAML, secret, in place of `cluster_id`."""
     vpc_id: pulumi.Input[str | None] = None
@@ -105,7 +106,7 @@ def _only(
     return clusters[0]
 
 
-def _look_up_kubeconfig(parent: Cluster, cluster_id: str, endpoint: str) -> pulumi.Output[str]:
+def _look_up_kubeconfig(parent: Cluster, cluster_id: str, endpoint: Endpoint) -> pulumi.Output[str]:
     """The cluster's newest kubeconfig for this endpoint: secret from the moment it arrives."""
     answer: pulumi.Output[GetKubeconfigsResult] = pulumi.Output.secret(
         volcengine.vke.get_kubeconfigs_output(
@@ -116,7 +117,7 @@ def _look_up_kubeconfig(parent: Cluster, cluster_id: str, endpoint: str) -> pulu
 
 
 def _newest(
-    kubeconfigs: Sequence[GetKubeconfigsKubeconfigResult], cluster_id: str, endpoint: str
+    kubeconfigs: Sequence[GetKubeconfigsKubeconfigResult], cluster_id: str, endpoint: Endpoint
 ) -> str:
     """The newest of a cluster's kubeconfigs, as YAML.
 
@@ -125,7 +126,7 @@ def _newest(
     """
     fitting = [each for each in kubeconfigs if each.type == endpoint]
     if not fitting:
-        other = "Private" if endpoint == "Public" else "Public"
+        other = Endpoint.PRIVATE if endpoint is Endpoint.PUBLIC else Endpoint.PUBLIC
         raise pulumi.RunError(
             f"clusters: VKE cluster {cluster_id!r} has no {endpoint} kubeconfig\n"
             f"  do: make one on the cluster's page, or set endpoint: {other}"

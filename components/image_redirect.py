@@ -12,6 +12,7 @@ import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
 from components.redirect_policy import RedirectValues, render
+from components.types import Access, Engine, FailurePolicy
 
 SETTLE_SECONDS = 5.0
 _WAIT_FOR = "pulumi.com/waitFor"
@@ -26,18 +27,18 @@ _READY = {
 class ImageRedirectArgs:
     """What is redirected where, by which engine, and what is left alone."""
 
-    engine: str
-    """`ClusterPolicy`, `MutatingPolicy` or `MutatingAdmissionPolicy`."""
+    engine: Engine
+    """What rewrites the images."""
     domain: pulumi.Input[str]
     """The proxy's domain."""
-    namespaces: Mapping[str, str]
-    """Docker Hub namespaces the proxy serves, each with its access, `Private` or `Public`."""
+    namespaces: Mapping[str, Access]
+    """Docker Hub namespaces the proxy serves, each with who may pull from it."""
     excluded_namespaces: Sequence[str] = ()
     """Kubernetes namespaces to leave alone, beside kube-system."""
     excluded_pod_labels: Sequence[str] = ()
     """Label keys of Pods to leave alone, beside those of operators that compare images."""
-    failure_policy: str = "Ignore"
-    """What happens to a Pod while the engine does not answer: `Ignore` or `Fail`."""
+    failure_policy: FailurePolicy = FailurePolicy.IGNORE
+    """What happens to a Pod while the engine does not answer."""
     timeout_seconds: int = 2
     """How long a Pod waits for an engine that does not answer; seconds, 1 to 30."""
     lookup: str = "none"
@@ -70,7 +71,7 @@ class ImageRedirect(pulumi.ComponentResource):
                 domain=pulumi.Output.from_input(args.domain),
                 namespaces=sorted(args.namespaces),
                 private_namespaces=sorted(
-                    name for name, access in args.namespaces.items() if access == "Private"
+                    name for name, access in args.namespaces.items() if access is Access.PRIVATE
                 ),
                 pull_secret=args.pull_secret,
                 excluded_namespaces=args.excluded_namespaces,

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_volcengine as volcengine
 
 from components import PACKAGE
+from components.types import Access, Edition
 
 _REPLACES = (
     "name",
@@ -28,10 +29,10 @@ class ProxyRegistryArgs:
 
     registry_name: str
     """The registry's name, unique in the account and region; part of its domain."""
-    edition: str
-    """`Micro` or `Enterprise` (API: `Type`)."""
-    namespaces: Mapping[str, str]
-    """Docker Hub namespaces to serve, each with its access, `Private` or `Public`."""
+    edition: Edition
+    """Its edition; an Enterprise registry is reached from the VPCs let in alone."""
+    namespaces: Mapping[str, Access]
+    """Docker Hub namespaces to serve, each with who may pull from it."""
     project: str = "default"
     """The Volcengine project the registry belongs to."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -149,7 +150,7 @@ def _confirmed(made: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
     username = (made["cache"] or {}).get("username") or None
     comparisons = (
         ("registry.name", args.registry_name, made["name"]),
-        ("registry.edition", args.edition, made["edition"]),
+        ("registry.edition", args.edition.value, made["edition"]),
         ("registry.tags", dict(args.tags), tags if missing_tags else dict(args.tags)),
         ("dockerhub.username", made["wanted_username"] or None, username),
     )

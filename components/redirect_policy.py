@@ -17,13 +17,11 @@ from components.policy_parts import (
     with_blanks,
     with_excluded_namespaces,
 )
+from components.types import Engine, FailurePolicy
 from components.versions import UNKNOWN, version
 
 FOLDER: Final = POLICIES / "image-redirect"
 """Where the policies are, valid as they stand."""
-
-ENGINES: Final = ("ClusterPolicy", "MutatingPolicy", "MutatingAdmissionPolicy")
-"""The kinds of policy there are, the default first."""
 
 NAME: Final = "dockerhub-image-redirect"
 """The policy's name when none is given."""
@@ -64,8 +62,8 @@ class RedirectValues:
     """Kubernetes namespaces left alone beside `EXCLUDED_NAMESPACES`."""
     excluded_pod_labels: Sequence[str] = ()
     """Label keys whose presence leaves a Pod alone, beside `EXCLUDED_POD_LABELS`."""
-    failure_policy: str = "Ignore"
-    """`Ignore`: a Pod is admitted as written when the engine fails. `Fail`: it is denied."""
+    failure_policy: FailurePolicy = FailurePolicy.IGNORE
+    """What happens to a Pod while the engine does not answer."""
     timeout_seconds: int = 2
     """How long the API server waits for Kyverno, 1 to 30. For ClusterPolicy it only counts above
     Kyverno's own `--webhookTimeout`, which is 10 unless it is set too."""
@@ -85,16 +83,27 @@ class RedirectValues:
             _checked_domain(self.domain)
         if self.pull_secret is not None and not _OBJECT_NAME.fullmatch(self.pull_secret):
             raise ValueError(f"pull_secret is {self.pull_secret!r}: not a Secret's name")
-        if self.failure_policy not in {"Ignore", "Fail"}:
-            raise ValueError(f"failure_policy is {self.failure_policy!r}: use Ignore or Fail")
         if not 1 <= self.timeout_seconds <= 30:
             raise ValueError(f"timeout_seconds is {self.timeout_seconds}: use 1 to 30")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unavailable:
+    """Why an engine cannot be used with the versions of a cluster."""
+
+    allowed: str
+    """What the versions lack, and which have it."""
+    do: str
+    """What to change."""
+
+    def __str__(self) -> str:
+        return f"{self.allowed}; {self.do}"
+
+
 def unavailable(
-    engine: str, *, kubernetes_version: str | None, kyverno_version: str | None
-) -> str | None:
-    """Why these versions do not have this engine and what to do; None when they have it.
+    engine: Engine, *, kubernetes_version: str | None, kyverno_version: str | None
+) -> Unavailable | None:
+    """Why these versions do not have this engine; None when they have it.
 
     A version that is None, such as that of a cluster still to be made, is taken as recent enough.
     Sources: the CRDs of Kyverno 1.11 to 1.19, Kyverno 1.17 as it ran (a MutatingPolicy's variables
@@ -102,39 +111,36 @@ def unavailable(
     feature gate MutatingAdmissionPolicy (beta in 1.34, stable and on in 1.36).
     """
     kubernetes, kyverno = version(kubernetes_version), version(kyverno_version)
-    reason = None
-    if engine == "MutatingAdmissionPolicy":
-        if kubernetes < (1, 34):
-            reason = (
-                f"Kubernetes {kubernetes_version} has no MutatingAdmissionPolicy of"
-                " admissionregistration.k8s.io/v1beta1; 1.34 and newer have it (on by default from"
-                " 1.36). Upgrade the cluster, or set redirect.engine to ClusterPolicy."
-            )
-    elif engine == "MutatingPolicy":
-        if kyverno < (1, 18):
-            reason = (
-                f"Kyverno {kyverno_version} has no MutatingPolicy that can redirect images; 1.18"
-                " (chart 3.8) and newer have it. Set kyverno.version to 3.8.0 or newer, or"
-                " redirect.engine to ClusterPolicy."
-            )
-    elif engine != "ClusterPolicy":
-        reason = f"There is no engine {engine!r}. Use one of: {', '.join(ENGINES)}."
-    elif kyverno < (1, 11):
-        reason = (
-            f"Kyverno {kyverno_version} is older than this ClusterPolicy can be used with, 1.11"
-            " (chart 3.1). Set kyverno.version to 3.1.0 or newer."
+    if engine is Engine.MUTATING_ADMISSION_POLICY and kubernetes < (1, 34):
+        return Unavailable(
+            allowed=f"Kubernetes {kubernetes_version} has no MutatingAdmissionPolicy of"
+            " admissionregistration.k8s.io/v1beta1; 1.34 and newer have it (on by default from"
+            " 1.36)",
+            do="upgrade the cluster, or set redirect.engine to ClusterPolicy",
         )
-    elif (1, 20) <= kyverno < UNKNOWN:
-        reason = (
-            f"Kyverno {kyverno_version} is newer than any this ClusterPolicy was tried with (1.19);"
-            " ClusterPolicy is deprecated since 1.17 and planned for removal. Set redirect.engine"
-            " to MutatingPolicy, or kyverno.version to 3.9.1."
+    if engine is Engine.MUTATING_POLICY and kyverno < (1, 18):
+        return Unavailable(
+            allowed=f"Kyverno {kyverno_version} has no MutatingPolicy that can redirect images;"
+            " 1.18 (chart 3.8) and newer have it",
+            do="set kyverno.version to 3.8.0 or newer, or redirect.engine to ClusterPolicy",
         )
-    return reason
+    if engine is Engine.CLUSTER_POLICY and kyverno < (1, 11):
+        return Unavailable(
+            allowed=f"Kyverno {kyverno_version} is older than this ClusterPolicy can be used with,"
+            " 1.11 (chart 3.1)",
+            do="set kyverno.version to 3.1.0 or newer",
+        )
+    if engine is Engine.CLUSTER_POLICY and (1, 20) <= kyverno < UNKNOWN:
+        return Unavailable(
+            allowed=f"Kyverno {kyverno_version} is newer than any this ClusterPolicy was tried with"
+            " (1.19); ClusterPolicy is deprecated since 1.17 and planned for removal",
+            do="set redirect.engine to MutatingPolicy, or kyverno.version to 3.9.1",
+        )
+    return None
 
 
 def render(
-    engine: str,
+    engine: Engine,
     values: RedirectValues,
     *,
     kubernetes_version: str | None = None,
@@ -154,13 +160,13 @@ def render(
         engine, kubernetes_version=kubernetes_version, kyverno_version=kyverno_version
     )
     if reason:
-        raise ValueError(reason)
-    if lookup and engine != "ClusterPolicy":
+        raise ValueError(str(reason))
+    if lookup and engine is not Engine.CLUSTER_POLICY:
         raise ValueError(
             f"{engine} cannot look images up in a registry. Set redirect.lookup to none, or"
             " redirect.engine to ClusterPolicy."
         )
-    if engine == "ClusterPolicy":
+    if engine is Engine.CLUSTER_POLICY:
         file = "cluster-policy-lookup.yaml" if lookup else "cluster-policy.yaml"
         (policy,) = load(f"image-redirect/{file}")
         _fill_cluster_policy(policy, values, lift)
@@ -175,7 +181,7 @@ def render(
             kyverno_version=kyverno_version,
         )
         return [policy]
-    if engine == "MutatingPolicy":
+    if engine is Engine.MUTATING_POLICY:
         (policy,) = load("image-redirect/mutating-policy.yaml")
         policy["spec"]["webhookConfiguration"]["timeoutSeconds"] = values.timeout_seconds
         _fill_cel_policy(policy, values, lift)
@@ -193,7 +199,7 @@ def _fill_cel_policy(policy: dict[str, Any], values: RedirectValues, lift: Lift)
     """Set the values of a MutatingPolicy or MutatingAdmissionPolicy."""
     policy["metadata"]["name"] = values.name
     spec = policy["spec"]
-    spec["failurePolicy"] = values.failure_policy
+    spec["failurePolicy"] = values.failure_policy.value
     constraints = spec["matchConstraints"]
     constraints["namespaceSelector"]["matchExpressions"] = [
         _selector(
@@ -222,7 +228,7 @@ def _fill_cluster_policy(policy: dict[str, Any], values: RedirectValues, lift: L
     """Set the values of a ClusterPolicy."""
     policy["metadata"]["name"] = values.name
     spec = policy["spec"]
-    spec["failurePolicy"] = values.failure_policy
+    spec["failurePolicy"] = values.failure_policy.value
     spec["webhookTimeoutSeconds"] = values.timeout_seconds
     (rule,) = spec["rules"]
     opted_out = {"matchLabels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}

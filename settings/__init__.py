@@ -10,15 +10,11 @@ from settings.model import Cluster as ClusterSettings
 from settings.model import Settings
 from settings.reader import load, parse, secret
 from settings.rules import warnings
-from settings.types import Edition, PodLogin, Way
 
 __all__ = [
     "ClusterSettings",
-    "Edition",
-    "PodLogin",
     "Settings",
     "SettingsError",
-    "Way",
     "load",
     "parse",
     "secret",

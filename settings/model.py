@@ -8,17 +8,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
 
+from components.types import Access, Edition, Endpoint, Engine, FailurePolicy, PodLogin, Way
 from settings.types import (
-    Access,
     AddonVersion,
     Certificate,
     ChartVersion,
     ClusterId,
     ClusterName,
-    Edition,
-    Endpoint,
-    Engine,
-    FailurePolicy,
     HelmRepository,
     Kubeconfig,
     KubernetesName,
@@ -27,12 +23,10 @@ from settings.types import (
     LoginPassword,
     Lookup,
     NamespaceName,
-    PodLogin,
     RegistryHost,
     RegistryName,
     SubnetId,
     VpcId,
-    Way,
     matching,
 )
 

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from components.redirect_policy import unavailable
+from components.types import Edition, Engine, PodLogin, Way
 from components.versions import has_match_conditions, reads_every_image, version
 from settings.errors import Problem, command
 from settings.kubeconfig import cluster_in
 from settings.model import Cluster, LoginAddon, Settings
-from settings.types import Edition, Engine, Lookup, PodLogin, Way
+from settings.types import Lookup
 
 STANDARD_REGISTRY_QUOTA: Mapping[str, int] = {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1}
 """Enterprise (standard) registries per account and region (Volcengine docs 6420/113745)."""
@@ -247,12 +248,11 @@ def _engine_versions(settings: Settings) -> Iterator[Problem]:
             )
         reason = unavailable(engine, kubernetes_version=version, kyverno_version=kyverno)
         if reason:
-            allowed, _, do = reason.partition(". ")
             yield Problem(
                 setting="redirect.engine",
                 found=f"{engine.value!r}, for cluster {cluster.name!r}",
-                allowed=allowed,
-                do=do,
+                allowed=reason.allowed,
+                do=reason.do,
             )
 
 
@@ -358,7 +358,7 @@ def _vci(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 setting="kyverno.version",
                 found=f"{settings.kyverno.version!r}, with the way 'vci'",
-                allowed=reason.partition(". ")[0],
+                allowed=reason.allowed,
                 do="set kyverno.version to 3.9.1",
             )
 

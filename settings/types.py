@@ -13,62 +13,6 @@ from settings.errors import command
 from settings.kubeconfig import cluster_in
 
 
-class Edition(StrEnum):
-    """The registry's edition (API: `Type`)."""
-
-    MICRO = "Micro"
-    ENTERPRISE = "Enterprise"
-
-
-class Access(StrEnum):
-    """Who may pull from a namespace (API: `RepositoryDefaultAccessLevel`)."""
-
-    PRIVATE = "Private"
-    PUBLIC = "Public"
-
-
-class Way(StrEnum):
-    """How a cluster uses the proxy; writing the proxy's domain in an image needs no way at all."""
-
-    ADMISSION = "admission"
-    NODES = "nodes"
-    VCI = "vci"
-
-
-class Endpoint(StrEnum):
-    """Which of a VKE cluster's two API server addresses Pulumi uses (API: kubeconfig `Type`)."""
-
-    PUBLIC = "Public"
-    PRIVATE = "Private"
-
-
-class Engine(StrEnum):
-    """The policy engine that rewrites Pod images."""
-
-    CLUSTER_POLICY = "ClusterPolicy"
-    MUTATING_POLICY = "MutatingPolicy"
-    MUTATING_ADMISSION_POLICY = "MutatingAdmissionPolicy"
-
-    @property
-    def needs_kyverno(self) -> bool:
-        """Whether this engine is Kyverno's; the other is the API server's own."""
-        return self is not Engine.MUTATING_ADMISSION_POLICY
-
-
-class PodLogin(StrEnum):
-    """How Pods that pull from a private namespace get the registry's login."""
-
-    SECRET = "secret"  # noqa: S105 - a way, not a password
-    ADDON = "addon"
-
-
-class FailurePolicy(StrEnum):
-    """What happens to a Pod while the policy engine does not answer."""
-
-    IGNORE = "Ignore"
-    FAIL = "Fail"
-
-
 class Lookup(StrEnum):
     """Whether the policy asks the image's registry at admission, as the vendor's page does."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.redirect_policy import ENGINES
+from components.types import Engine
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import kyverno as kyverno_stand_in
@@ -118,11 +118,11 @@ def oracle() -> Oracle:
     return Oracle.obtain()
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest, cluster: Cluster) -> str:
+@pytest.fixture(scope="module", params=Engine)
+def engine(request: pytest.FixtureRequest, cluster: Cluster) -> Engine:
     """Each engine in turn, with Kyverno running where it needs it."""
-    name: str = request.param
-    if name != "MutatingAdmissionPolicy":
+    name: Engine = request.param
+    if name.needs_kyverno:
         request.getfixturevalue("kyverno")
     del cluster
     return name

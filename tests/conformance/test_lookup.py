@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.types import Engine, FailurePolicy
 from rehearsal.admit import admit
 from tests.conformance.test_pods import images, pod
 from tests.support.docker_hub import DockerHub
@@ -22,7 +23,11 @@ def looking_up(cluster: Cluster, kyverno: KyvernoProcess) -> Iterator[Cluster]:
     """The policy with the default failurePolicy."""
     del kyverno
     with cluster.policy(
-        "ClusterPolicy", lookup=True, probe="nginx", namespaces=SERVED, failure_policy="Ignore"
+        Engine.CLUSTER_POLICY,
+        lookup=True,
+        probe="nginx",
+        namespaces=SERVED,
+        failure_policy=FailurePolicy.IGNORE,
     ):
         yield cluster
 
@@ -92,7 +97,9 @@ def test_a_pod_with_an_image_docker_hub_has_not_stays_as_written(
 def test_a_private_image_brings_the_login(cluster: Cluster, kyverno: KyvernoProcess) -> None:
     del kyverno
     values: dict[str, Any] = {"private_namespaces": ["bitnami"], "pull_secret": "proxy-login"}
-    with cluster.policy("ClusterPolicy", lookup=True, probe="nginx", namespaces=SERVED, **values):
+    with cluster.policy(
+        Engine.CLUSTER_POLICY, lookup=True, probe="nginx", namespaces=SERVED, **values
+    ):
         found = cluster.create(pod("bitnami/redis:7.2", imagePullSecrets=[{"name": "own"}]))
         assert images(found) == [f"{DOMAIN}/bitnami/redis:7.2"]
         assert found["spec"]["imagePullSecrets"] == [{"name": "own"}, {"name": "proxy-login"}]
@@ -103,8 +110,8 @@ def test_with_failure_policy_fail_such_a_pod_is_denied(
     cluster: Cluster, kyverno: KyvernoProcess
 ) -> None:
     del kyverno
-    values: dict[str, Any] = {"namespaces": SERVED, "failure_policy": "Fail"}
-    with cluster.policy("ClusterPolicy", lookup=True, probe="nginx", **values):
+    values: dict[str, Any] = {"namespaces": SERVED, "failure_policy": FailurePolicy.FAIL}
+    with cluster.policy(Engine.CLUSTER_POLICY, lookup=True, probe="nginx", **values):
         has, has_not = admit(cluster.api, ["nginx:1.27", "nginx:9.99"], namespace="default")
     assert has.admitted == f"{NGINX}:1.27"
     assert has_not.admitted is None

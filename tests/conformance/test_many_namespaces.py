@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from components.types import Engine
 from tests.support.harness import DOMAIN, Cluster
 
 
-def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: str) -> None:
+def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: Engine) -> None:
     names = ["library", *(f"namespace{at:04}" for at in range(999))]
     given = ["namespace0998/x:1", "namespace0999/x:1", "nginx"]
     document = {

@@ -9,6 +9,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.types import Engine, FailurePolicy
 from rehearsal.admit import admit
 from tests.support.harness import (
     DOMAIN,
@@ -21,12 +22,12 @@ from tests.support.harness import (
 LABELS = ("cnpg.io/cluster=db", "example.com/operated=")
 
 
-@pytest.mark.parametrize("kyverno_engine", ["ClusterPolicy", "MutatingPolicy"])
+@pytest.mark.parametrize("kyverno_engine", [Engine.CLUSTER_POLICY, Engine.MUTATING_POLICY])
 class TestOutage:
     def test_a_frozen_kyverno_costs_a_pod_no_more_than_the_timeout(
-        self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: str
+        self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: Engine
     ) -> None:
-        with cluster.policy(kyverno_engine, failure_policy="Ignore"), kyverno.frozen():
+        with cluster.policy(kyverno_engine, failure_policy=FailurePolicy.IGNORE), kyverno.frozen():
             began = time.monotonic()
             assert cluster.admitted("nginx") == "nginx"
             took = time.monotonic() - began
@@ -38,9 +39,9 @@ class TestOutage:
         print(f"{kyverno_engine} frozen: {took:.2f} s; nothing to redirect: {other:.3f} s")  # noqa: T201
 
     def test_pods_start_while_kyverno_is_dead_and_are_redirected_again_after(
-        self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: str
+        self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: Engine
     ) -> None:
-        with cluster.policy(kyverno_engine, failure_policy="Ignore"):
+        with cluster.policy(kyverno_engine, failure_policy=FailurePolicy.IGNORE):
             images = [f"nginx:{at}" for at in range(40)]
             made = admit(cluster.api, images, namespace="default", workers=2)
             first = [next(made) for _ in range(5)]
@@ -53,14 +54,14 @@ class TestOutage:
         assert rest[-1].admitted == rest[-1].image
 
     def test_kyverno_is_not_called_for_pods_with_nothing_to_redirect(
-        self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: str
+        self, cluster: Cluster, kyverno: KyvernoProcess, kyverno_engine: Engine
     ) -> None:
         """Kyverno is dead and the policy denies what it cannot ask it about."""
         excluded: dict[str, Any] = {
             "excluded_namespaces": ["kube-public"],
             "excluded_pod_labels": ["example.com/operated"],
         }
-        with cluster.policy(kyverno_engine, failure_policy="Fail", **excluded):
+        with cluster.policy(kyverno_engine, failure_policy=FailurePolicy.FAIL, **excluded):
             cluster.stored(_pod("asleep", "nginx"))
             try:
                 with kyverno.stopped():

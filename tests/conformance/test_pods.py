@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE, ORIGINALS_ANNOTATION
+from components.types import Engine
 from tests.support.harness import DOMAIN, Cluster, until
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -16,7 +17,7 @@ NGINX = f"{DOMAIN}/library/nginx"
 
 
 @pytest.fixture(scope="module")
-def redirected(cluster: Cluster, engine: str) -> Iterator[Cluster]:
+def redirected(cluster: Cluster, engine: Engine) -> Iterator[Cluster]:
     """A cluster where `library` and the private `bitnami` are redirected."""
     values: dict[str, Any] = {
         "namespaces": ["library", "bitnami"],

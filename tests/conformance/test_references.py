@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.types import Engine, FailurePolicy
 from rehearsal.admit import Admission, admit
 from tests.support.harness import DOMAIN, Cluster, KyvernoProcess
 from tests.support.references import Oracle, generated, wild
@@ -43,7 +44,7 @@ def plain(cluster: Cluster, references: list[str]) -> list[Admission]:
 
 def test_every_reference_is_redirected_as_the_parser_reads_it(
     cluster: Cluster,
-    engine: str,
+    engine: Engine,
     oracle: Oracle,
     references: list[str],
     served: list[str],
@@ -74,7 +75,7 @@ def test_every_reference_is_redirected_as_the_parser_reads_it(
 
 def test_kyverno_is_called_for_the_references_to_redirect_and_for_no_other(
     cluster: Cluster,
-    engine: str,
+    engine: Engine,
     oracle: Oracle,
     references: list[str],
     served: list[str],
@@ -85,7 +86,10 @@ def test_kyverno_is_called_for_the_references_to_redirect_and_for_no_other(
         return
     kyverno: KyvernoProcess = request.getfixturevalue("kyverno")
     expected = oracle.judge(references, domain=DOMAIN, namespaces=served)
-    with cluster.policy(engine, namespaces=served, failure_policy="Fail"), kyverno.stopped():
+    with (
+        cluster.policy(engine, namespaces=served, failure_policy=FailurePolicy.FAIL),
+        kyverno.stopped(),
+    ):
         found = list(admit(cluster.api, references, namespace="default", workers=4))
     wrong = [
         each.image

@@ -11,6 +11,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.types import Engine
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from tests.support.harness import (
     DOMAIN,
@@ -161,7 +162,7 @@ def test_a_pod_of_a_deployment_is_told_and_its_deployment_is_not_changed(
 
 
 def test_images_are_still_redirected_beside_it(mirrored: Cluster) -> None:
-    with mirrored.policy("ClusterPolicy"):
+    with mirrored.policy(Engine.CLUSTER_POLICY):
         admitted = mirrored.create(pod("nginx"))
         assert admitted["spec"]["containers"][0]["image"] == f"{DOMAIN}/library/nginx"
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from components.redirect_policy import FOLDER, RedirectValues, render
+from components.types import Engine
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
@@ -96,9 +97,9 @@ def test_the_vci_mirror_is_valid_with_its_values(kyverno: tuple[str, Path]) -> N
 
 def test_what_is_rendered_is_valid(kyverno: tuple[str, Path]) -> None:
     version, source = kyverno
-    engines = ["ClusterPolicy"]
+    engines = [Engine.CLUSTER_POLICY]
     if int(version.split(".")[1]) >= 18:
-        engines.append("MutatingPolicy")
+        engines.append(Engine.MUTATING_POLICY)
     for engine in engines:
         for document in render(engine, VALUES, kubernetes_version="1.32", kyverno_version=version):
             assert problems(source, document) == []
@@ -106,6 +107,6 @@ def test_what_is_rendered_is_valid(kyverno: tuple[str, Path]) -> None:
 
 def test_an_unknown_field_is_a_problem(kyverno: tuple[str, Path]) -> None:
     version, source = kyverno
-    (policy,) = render("ClusterPolicy", VALUES, kyverno_version=version)
+    (policy,) = render(Engine.CLUSTER_POLICY, VALUES, kyverno_version=version)
     policy["spec"]["rules"][0]["mutat"] = {}
     assert any("mutat" in each for each in problems(source, policy))

@@ -112,9 +112,10 @@ def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
         )
     )
     from components.redirect_policy import RedirectValues, render
+    from components.types import Engine
 
     (manifest,) = render(
-        "ClusterPolicy",
+        Engine.CLUSTER_POLICY,
         RedirectValues(
             domain=DOMAIN,
             namespaces=["bitnami", "library"],

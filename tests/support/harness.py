@@ -16,6 +16,7 @@ import psutil
 from kubernetes import client
 
 from components.redirect_policy import RedirectValues, render
+from components.types import Engine, FailurePolicy
 from rehearsal.admit import admit
 from rehearsal.cluster import control_plane
 from rehearsal.processes import Processes
@@ -78,7 +79,7 @@ class Cluster:
 
     @contextmanager
     def policy(
-        self, engine: str, *, lookup: bool = False, probe: str = "probe", **values: Any
+        self, engine: Engine, *, lookup: bool = False, probe: str = "probe", **values: Any
     ) -> Iterator[list[dict[str, Any]]]:
         """A policy in force while the context lasts, and gone after it.
 
@@ -87,7 +88,7 @@ class Cluster:
         given = RedirectValues(
             domain=DOMAIN,
             timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
-            **{"namespaces": ["library"], "failure_policy": "Fail", **values},
+            **{"namespaces": ["library"], "failure_policy": FailurePolicy.FAIL, **values},
         )
         documents = render(
             engine,

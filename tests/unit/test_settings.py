@@ -12,10 +12,10 @@ import pulumi
 import pytest
 from pulumi.runtime import set_all_config
 
+from components.types import Access, Edition, Engine
 from settings import Settings, load, parse, warnings
 from settings.errors import PROJECT, Problem, SettingsError
 from settings.model import SECTIONS
-from settings.types import Access, Edition, Engine
 from tests.support.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
 
 

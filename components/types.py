@@ -1,0 +1,67 @@
+"""The words that components and settings share; each list is here and nowhere else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Edition(StrEnum):
+    """A registry's edition (API: `Type`)."""
+
+    MICRO = "Micro"
+    ENTERPRISE = "Enterprise"
+
+
+class Access(StrEnum):
+    """Who may pull from a registry's namespace (API: `RepositoryDefaultAccessLevel`)."""
+
+    PRIVATE = "Private"
+    PUBLIC = "Public"
+
+
+class Endpoint(StrEnum):
+    """Which of a VKE cluster's two API server addresses is used (API: kubeconfig `Type`)."""
+
+    PUBLIC = "Public"
+    PRIVATE = "Private"
+
+
+class Way(StrEnum):
+    """How a cluster uses the proxy; an image that names the proxy's domain needs no way at all."""
+
+    ADMISSION = "admission"
+    NODES = "nodes"
+    VCI = "vci"
+
+
+class Engine(StrEnum):
+    """What rewrites the images of Pods: the kind of the redirect policy. The first is the default.
+
+    The kinds are Kyverno's, but for MutatingAdmissionPolicy, which is Kubernetes' own.
+    """
+
+    CLUSTER_POLICY = "ClusterPolicy"
+    MUTATING_POLICY = "MutatingPolicy"
+    MUTATING_ADMISSION_POLICY = "MutatingAdmissionPolicy"
+
+    @property
+    def needs_kyverno(self) -> bool:
+        """Whether Kyverno runs the policy; otherwise the API server does."""
+        return self is not Engine.MUTATING_ADMISSION_POLICY
+
+
+class FailurePolicy(StrEnum):
+    """What happens to a Pod while the engine does not answer: admitted as written, or denied."""
+
+    IGNORE = "Ignore"
+    FAIL = "Fail"
+
+
+class PodLogin(StrEnum):
+    """How Pods that pull from a private namespace get the registry's login.
+
+    From a Secret this stack keeps in every namespace, or from VKE's cr-credential-controller.
+    """
+
+    SECRET = "secret"  # noqa: S105 - a way, not a password
+    ADDON = "addon"
