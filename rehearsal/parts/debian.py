@@ -5,11 +5,12 @@ runc needs a C compiler to be built and so is no Go module among the parts.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rehearsal.locations import cache
@@ -65,21 +66,36 @@ def unpacked(names: Iterable[str], progress: Progress) -> dict[str, Path]:
         folder = cache() / "parts" / f"debian-{stem}-{offered[name]['digest'][:16]}"
         if not folder.is_dir():
             with progress.step(f"fetching Debian's {name}"):
-                _fetch(name, folder)
+                _fetch([name], folder)
         found[name] = folder
     return found
 
 
-def _fetch(name: str, folder: Path) -> None:
-    """Unpack a package into `folder`, all of it or nothing."""
+def unpacked_with_dependencies(name: str, *others: str, progress: Progress) -> Path:
+    """One folder with the files of these packages and of all they need that is not installed.
+
+    Raises PackageError.
+    """
+    listing = _apt_get("install", "--no-install-recommends", "--print-uris", name, *others)
+    files = sorted(match[1] for match in re.finditer(r"^'[^']+' (\S+) ", listing, re.MULTILINE))
+    digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
+    folder = cache() / "parts" / f"debian-{name}-and-dependencies-{digest[:16]}"
+    if not folder.is_dir():
+        with progress.step(f"fetching Debian's {name} and what it needs"):
+            _fetch([each.partition("_")[0] for each in files], folder)
+    return folder
+
+
+def _fetch(names: Sequence[str], folder: Path) -> None:
+    """Unpack packages into `folder`, all of them or nothing."""
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        _apt_get("download", name, folder=partial)
-        (package,) = partial.glob("*.deb")
-        _run(["dpkg-deb", "--extract", str(package), str(partial)])
-        package.unlink()
+        _apt_get("download", *names, folder=partial)
+        for package in partial.glob("*.deb"):
+            _run(["dpkg-deb", "--extract", str(package), str(partial)])
+            package.unlink()
         partial.rename(folder)
     except OSError:
         if not folder.is_dir():  # else another rehearsal was quicker

@@ -1,0 +1,115 @@
+"""A browser without a window, for the pages and pictures the project has."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rehearsal.parts import debian
+from rehearsal.progress import Progress
+
+_ON_PATH = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+_PACKAGE = "chromium-headless-shell"
+_FONTS = ("fonts-dejavu-core", "fonts-liberation")
+"""DejaVu Sans, the widest of the common ones, and Liberation Sans, as wide as Arial."""
+_RESULT = re.compile(r'<pre id="browser-result">(.*?)</pre>', re.DOTALL)
+_TIMEOUT_SECONDS = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Browser:
+    """Chromium, started for each call; it reaches no network."""
+
+    program: Path
+    folder: Path
+    """For its profile and the pages it opens."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def obtain(cls, folder: Path) -> Browser:
+        """The Chromium on PATH, or Debian's, unpacked into the cache with two common fonts.
+
+        Raises:
+            PackageError: when neither can be had.
+        """
+        for name in _ON_PATH:
+            if found := shutil.which(name):
+                return cls(program=Path(found), folder=folder)
+        root = debian.unpacked_with_dependencies(_PACKAGE, *_FONTS, progress=Progress())
+        libraries = [*root.glob("lib/*-linux-gnu"), *root.glob("usr/lib/*-linux-gnu")]
+        libraries += [each / "pulseaudio" for each in libraries]
+        environment = {
+            "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
+            "XDG_DATA_HOME": str(root / "usr/share"),  # fontconfig looks for fonts there
+        }
+        if not Path("/etc/fonts").is_dir():
+            environment["FONTCONFIG_PATH"] = str(root / "etc/fonts")
+        program = root / "usr/lib/chromium" / _PACKAGE
+        return cls(program=program, folder=folder, environment=environment)
+
+    def evaluate(self, page: str, expression: str) -> Any:
+        """The JSON value of a JavaScript expression in an HTML page that has been loaded.
+
+        Raises:
+            AssertionError: with the text of the error, when the expression throws one.
+        """
+        script = (
+            "<script>window.addEventListener('load', async () => {"
+            "  let result; try {"
+            f"    result = {{value: await ({expression})}} }}"
+            "  catch (error) { result = {error: String(error)} }"
+            "  const pre = document.createElement('pre'); pre.id = 'browser-result';"
+            "  pre.textContent = JSON.stringify(result); document.body.append(pre) })</script>"
+        )
+        dom = self._run("--dump-dom", self._file(page + script))
+        found = _RESULT.search(dom)
+        assert found, f"the page has no result:\n{dom[:2000]}"
+        result = json.loads(html.unescape(found[1]))
+        assert "error" not in result, result["error"]
+        return result.get("value")
+
+    def screenshot(self, page: str, target: Path, *, width: int, height: int) -> None:
+        """Write a picture (PNG) of an HTML page in a window of this size, in pixels."""
+        size = f"--window-size={width},{height}"
+        self._run(f"--screenshot={target}", size, self._file(page))
+
+    def _file(self, page: str) -> str:
+        file = self.folder / "page.html"
+        file.write_text(page, encoding="utf-8")
+        return file.as_uri()
+
+    def _run(self, *arguments: str) -> str:
+        command = [
+            str(self.program), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--virtual-time-budget=10000", f"--user-data-dir={self.folder / 'profile'}", *arguments,
+        ]  # fmt: skip
+        done = subprocess.run(
+            command,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """Chromium; the test is skipped where it cannot be had."""
+    try:
+        return Browser.obtain(tmp_path_factory.mktemp("browser"))
+    except debian.PackageError as error:
+        pytest.skip(f"no Chromium: {error}")
