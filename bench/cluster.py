@@ -8,9 +8,8 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 
 from bench.docker_hub import NAMES
 from bench.load import DOMAIN, HUB_IMAGE, Case, Connection
+from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import kyverno as kyverno_stand_in
@@ -42,7 +42,7 @@ _PATHS = {
 
 
 class BenchError(Exception):
-    """Something cannot be measured; the message says what."""
+    """What the cluster answers is not what it should; the message says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Cluster:
         """A policy in force while the context lasts; before and after it there is none.
 
         Raises:
-            BenchError: when it does not take effect, or does not go.
+            NotInTimeError: when it does not take effect, or does not go.
         """
         self._settle(redirects=False)
         try:
@@ -99,30 +99,31 @@ class Cluster:
         name = document["metadata"]["name"]
         options = "?fieldManager=bench&force=true" if body else ""
         path = f"/apis/{_PATHS[document['kind']]}/{name}{options}"
-        deadline = time.monotonic() + 30
-        while True:
-            status, answer = self.connection.ask(
-                method, path, body, "application/apply-patch+yaml" if body else "application/json"
-            )
+        kind = "application/apply-patch+yaml" if body else "application/json"
+
+        def done() -> bool:
+            status, answer = self.connection.ask(method, path, body, kind)
             if status < 300 or (method == "DELETE" and status == 404):
-                return
-            if time.monotonic() > deadline:
-                raise BenchError(f"{method} {path}: {status} {answer[:500].decode()}")
-            time.sleep(0.2)
+                return True
+            raise BenchError(f"{status} {answer[:500].decode()}")
+
+        wait.until(done, f"{method} {path}", timeout=30, ignoring=BenchError)
 
     def _settle(self, *, redirects: bool) -> None:
         """Wait until eight Pods in a row come out as they should."""
         pod = Case().pod()
         expected = f"{DOMAIN}/library/{HUB_IMAGE}" if redirects else HUB_IMAGE
-        deadline = time.monotonic() + 60
-        in_a_row = 0
-        while in_a_row < 8:
-            status, body = self.connection.admit(pod)
-            image = json.loads(body)["spec"]["containers"][0]["image"] if status == 201 else ""
-            in_a_row = in_a_row + 1 if image == expected else 0
-            if time.monotonic() > deadline:
-                raise BenchError(f"a Pod is still admitted with {image or body!r}, not {expected}")
-            time.sleep(0.02)
+
+        def settled() -> bool:
+            for _ in range(8):
+                status, body = self.connection.admit(pod)
+                image = json.loads(body)["spec"]["containers"][0]["image"] if status == 201 else ""
+                if image != expected:
+                    raise BenchError(f"it is {image or body!r}")
+            return True
+
+        what = f"eight Pods are admitted with {expected}"
+        wait.until(settled, what, interval=0.02, ignoring=BenchError)
 
 
 @contextmanager
@@ -140,7 +141,7 @@ def cluster(folder: Path, progress: Progress) -> Iterator[Cluster]:
             _start_kyverno(processes, parts, folder, plane, authority, proxy)
         connection = Connection(plane)
         stack.callback(connection.close)
-        _until(lambda: connection.admit(Case().pod())[0] == 201, "Pods can be created")
+        wait.until(lambda: connection.admit(Case().pod())[0] == 201, "Pods can be created")
         yield Cluster(plane=plane, hub=hub, trust=authority.context(), connection=connection)
 
 
@@ -202,11 +203,3 @@ def _start_kyverno(
     wrapper.chmod(0o755)
     (folder / "run").mkdir()
     kyverno_stand_in.StandIn(processes, wrapper, folder / "run", plane.kubeconfig).bring_up()
-
-
-def _until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not done():
-        if time.monotonic() > deadline:
-            raise BenchError(f"not in 60 s: {what}")
-        time.sleep(0.1)

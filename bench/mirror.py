@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 from kubernetes import client
 
-from bench.pods import Pods, until
+from bench.pods import Pods
 from components.node_mirror import DAEMON_SET, NAMESPACE, SCRIPT
+from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache, read_log
 from rehearsal.cloud.registries.client import PullClient
 from rehearsal.cloud.registries.images import SampleImage, publish
@@ -84,7 +85,7 @@ class MirrorBench:
 
         Raises:
             MirrorError: when a Pod's image did not come from where it should have.
-            TooSlowError: when a Pod is not Running, or the mirror not changed, in time.
+            NotInTimeError: when a Pod is not Running, or the mirror not changed, in time.
         """
         measured = Measured()
         self._select_nodes(present=False)
@@ -222,7 +223,7 @@ class MirrorBench:
     def _until_mirror(self, *, there: bool) -> float:
         started = time.monotonic()
         what = f"the mirror is {'in place' if there else 'withdrawn'}"
-        until(lambda: self._has_mirror() == there, what, _CHANGE_SECONDS, pause=0.1)
+        wait.until(lambda: self._has_mirror() == there, what, timeout=_CHANGE_SECONDS)
         return time.monotonic() - started
 
     def _select_nodes(self, *, present: bool) -> None:
@@ -231,7 +232,9 @@ class MirrorBench:
         patch: Any = {"spec": {"template": {"spec": {"nodeSelector": selector}}}}
         self._apps.patch_namespaced_daemon_set(DAEMON_SET, NAMESPACE, patch)
         what = f"the node has {'a ready' if present else 'no'} Pod of the DaemonSet"
-        until(lambda: self._ready() is (True if present else None), what, _CHANGE_SECONDS)
+        wait.until(
+            lambda: self._ready() is (True if present else None), what, timeout=_CHANGE_SECONDS
+        )
 
     def _ready(self) -> bool | None:
         """Whether the DaemonSet's Pod on the node is ready; None while there is none."""

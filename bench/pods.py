@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,14 @@ import psutil
 from kubernetes import client
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from rehearsal import wait
 from rehearsal.cluster import node as real_node
 
 _RUNNING_SECONDS = 320.0
 _GONE_SECONDS = 60.0
 _KUBELET_SECONDS = 20.0
-
-
-class TooSlowError(Exception):
-    """Something did not happen in time; the message says what."""
-
-
-def until(seen: Callable[[], Any], what: str, seconds: float, *, pause: float = 0.02) -> Any:
-    """What `seen` returns as soon as that is true. Raises TooSlowError."""
-    deadline = time.monotonic() + seconds
-    while not (found := seen()):
-        if time.monotonic() > deadline:
-            raise TooSlowError(f"not so after {seconds:.0f} s: {what}")
-        time.sleep(pause)
-    return found
+_INTERVAL_SECONDS = 0.02
+"""How exactly times are measured."""
 
 
 class Pods:
@@ -59,9 +48,14 @@ class Pods:
         os.kill(before, signal.SIGSTOP)
         self._core.delete_node(real_node.NAME)
         with self._deployed(image) as app:
-            until(lambda: self._waits(app), "the Pod waits for a node", 20)
+            wait.until(lambda: self._waits(app), "the Pod waits for a node", timeout=20)
             os.kill(before, signal.SIGKILL)
-            until(lambda: self._kubelet(before), "the kubelet is started again", _KUBELET_SECONDS)
+            wait.until(
+                lambda: self._kubelet(before),
+                "the kubelet is started again",
+                timeout=_KUBELET_SECONDS,
+                interval=_INTERVAL_SECONDS,
+            )
             started = time.monotonic()
             return self._running(app) - started
 
@@ -88,7 +82,7 @@ class Pods:
             yield app
         finally:
             self._apps.delete_namespaced_deployment(app, "default")
-            until(lambda: not self._found(app), "the Pod is gone", _GONE_SECONDS)
+            wait.until(lambda: not self._found(app), "the Pod is gone", timeout=_GONE_SECONDS)
 
     def _found(self, app: str) -> list[Any]:
         pods: Any = self._core.list_namespaced_pod("default", label_selector=f"app={app}")
@@ -96,10 +90,11 @@ class Pods:
 
     def _running(self, app: str) -> float:
         """The time at which the Pod is seen Running."""
-        until(
+        wait.until(
             lambda: [each for each in self._found(app) if each.status.phase == "Running"],
             "the Pod is Running",
-            _RUNNING_SECONDS,
+            timeout=_RUNNING_SECONDS,
+            interval=_INTERVAL_SECONDS,
         )
         return time.monotonic()
 

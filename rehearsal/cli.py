@@ -22,7 +22,7 @@ from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import CgroupError, Containerd, NetworkError, Programs
 from rehearsal.deploy import stack as deploying
 from rehearsal.deploy.embedded import ApplyError
-from rehearsal.deploy.policy_switch import NotInForceError, PolicyEngine, switch
+from rehearsal.deploy.policy_switch import PolicyEngine, switch
 from rehearsal.deploy.stack import EngineName, NotDeployedError
 from rehearsal.locations import RUNS
 from rehearsal.parts.build import PARTS, PartError, obtain
@@ -33,6 +33,7 @@ from rehearsal.proof import ProofError
 from rehearsal.proof import prove as show_proof
 from rehearsal.stage import Run, api_client, end_on_interrupt, new_folder, stage
 from rehearsal.supervisor import NotUpError
+from rehearsal.wait import NotInTimeError
 
 app = typer.Typer(
     help="The whole stack on one machine, with no cloud account.",
@@ -99,7 +100,7 @@ def _told() -> Iterator[None]:
         ApplyError,
         NotDeployedError,
         ProofError,
-        NotInForceError,
+        NotInTimeError,
         NotUpError,
     ) as error:
         typer.echo(f"rehearsal: {error}", err=True)

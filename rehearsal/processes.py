@@ -7,13 +7,14 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+
+from rehearsal import wait
 
 _GRACE_SECONDS = 5.0
 
@@ -91,13 +92,17 @@ def await_ready(
     Raises:
         ProcessError: when it ends, or is not ready in `timeout` seconds; it names `log`.
     """
-    deadline = time.monotonic() + timeout
-    while not ready():
-        if process.poll() is not None:
+
+    def is_ready() -> bool:
+        done = ready()
+        if not done and process.poll() is not None:
             raise ProcessError(f"{name} ended with {process.returncode}; see {log}")
-        if time.monotonic() > deadline:
-            raise ProcessError(f"{name} is not ready after {timeout:.0f} s; see {log}")
-        time.sleep(0.05)
+        return done
+
+    try:
+        wait.until(is_ready, f"{name} is ready; see {log}", timeout=timeout, interval=0.05)
+    except wait.NotInTimeError as error:
+        raise ProcessError(str(error)) from error
 
 
 def end_group(leader: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 import httpx
 from kubernetes import client
 from rich.table import Table
-from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from rehearsal import running
+from rehearsal import running, wait
 from rehearsal.admit import admit
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache, parse_line
 from rehearsal.cloud.registries.client import PullClient, PullError, RegistryLogin
@@ -60,7 +58,7 @@ def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
     domain = str(outputs["domain"])
     login = login_of(outputs)
     with progress.step("waiting until the API server calls the policy"):
-        _in_force(run, domain)
+        in_force(run, domain)
     with progress.step("deploying the example: nginx:latest with an init container"):
         admitted = _deployed(run)
     progress.console.print(_admission_table(admitted))
@@ -75,20 +73,21 @@ def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
             _prove_pull(run, domain, image, puller, login, progress)
 
 
-def _in_force(run: Run, domain: str) -> None:
+def in_force(run: Run, domain: str) -> None:
     """Wait until a new policy has reached the API server: less than a second after it is ready.
 
     Raises:
-        ProofError: when it is not in force after `_IN_FORCE_SECONDS`.
+        NotInTimeError: when it is not in force after `_IN_FORCE_SECONDS`.
     """
-    deadline = time.monotonic() + _IN_FORCE_SECONDS
-    while True:
-        (answer,) = admit(api_client(run), ["nginx"])
-        if answer.admitted == f"{domain}/library/nginx":
-            return
-        if time.monotonic() > deadline:
-            raise ProofError(f"nginx is still admitted as {answer.admitted or answer.error}")
-        time.sleep(0.1)
+    api = api_client(run)
+
+    def redirected() -> bool:
+        (answer,) = admit(api, ["nginx"])
+        if answer.admitted != f"{domain}/library/nginx":
+            raise ProofError(f"it is admitted as {answer.admitted or answer.error}")
+        return True
+
+    wait.until(redirected, "nginx is redirected", timeout=_IN_FORCE_SECONDS, ignoring=ProofError)
 
 
 def login_of(outputs: Mapping[str, Any]) -> RegistryLogin:
@@ -120,14 +119,12 @@ def _deployed(run: Run) -> dict[str, str]:
         },
     }
     client.AppsV1Api(api).create_namespaced_deployment("default", deployment)
-    return _images_of_ready_pod(client.CoreV1Api(api), name)
+    core = client.CoreV1Api(api)
+    return wait.until(
+        lambda: _images_of_ready_pod(core, name), f"a Pod of {name} runs", timeout=_POD_SECONDS
+    )
 
 
-@retry(
-    retry=retry_if_result(lambda images: not images),
-    wait=wait_fixed(0.2),
-    stop=stop_after_delay(_POD_SECONDS),
-)
 def _images_of_ready_pod(api: client.CoreV1Api, app: str) -> dict[str, str]:
     found: Any = api.list_namespaced_pod("default", label_selector=f"app={app}")
     for pod in found.items:
@@ -195,8 +192,6 @@ def _prove_running(run: Run, domain: str, progress: Progress) -> None:
     for way, image, labels in ways:
         before = len(_records(run, domain))
         ran = running.run(api_client(run), image, labels=labels)
-        if ran is None:
-            raise ProofError(f"{way}: no Pod of {image} became Ready on the real node")
         pulled = running.by_containerd(_records(run, domain)[before:])
         if not any("/blobs/" in each.path for each in _content(pulled)):
             raise ProofError(f"{way}: {image} runs, but the proxy did not serve its content")

@@ -10,6 +10,7 @@ from typing import Any
 
 from kubernetes import client
 
+from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord
 from rehearsal.cluster import node as real_node
 
@@ -29,12 +30,10 @@ class Ran:
     """From the Deployment's creation to the Pod being Ready."""
 
 
-def run(
-    api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None = None
-) -> Ran | None:
-    """Deploy one Pod of an image on the real node; None if it is not Ready in a minute.
+def run(api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None = None) -> Ran:
+    """Deploy one Pod of an image on the real node and wait until it is Ready.
 
-    `labels` are further labels of the Pod.
+    `labels` are further labels of the Pod. Raises NotInTimeError when it is not in a minute.
     """
     app = f"running-{secrets.token_hex(3)}"
     template = {
@@ -57,25 +56,26 @@ def run(
         "metadata": {"name": app},
         "spec": {"selector": {"matchLabels": {"app": app}}, "template": template},
     }
+    core = client.CoreV1Api(api)
     started = time.monotonic()
     client.AppsV1Api(api).create_namespaced_deployment("default", deployment)
+
+    def ready() -> Ran | None:
+        found: Any = core.list_namespaced_pod("default", label_selector=f"app={app}")
+        for pod in found.items:
+            (status,) = pod.status.container_statuses or [None]
+            if status is not None and status.ready:
+                return Ran(
+                    image=pod.spec.containers[0].image,
+                    image_id=status.image_id,
+                    seconds=time.monotonic() - started,
+                )
+        return None
+
     try:
-        while time.monotonic() - started < _SECONDS:
-            found: Any = client.CoreV1Api(api).list_namespaced_pod(
-                "default", label_selector=f"app={app}"
-            )
-            for pod in found.items:
-                (status,) = pod.status.container_statuses or [None]
-                if status is not None and status.ready:
-                    return Ran(
-                        image=pod.spec.containers[0].image,
-                        image_id=status.image_id,
-                        seconds=time.monotonic() - started,
-                    )
-            time.sleep(0.1)
+        return wait.until(ready, f"a Pod of {image} is Ready on the real node", timeout=_SECONDS)
     finally:
         client.AppsV1Api(api).delete_namespaced_deployment(app, "default")
-    return None
 
 
 def by_containerd(records: Sequence[AccessRecord]) -> list[AccessRecord]:

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from rehearsal import wait
 from rehearsal.cluster import node as real_node
 from rehearsal.locations import CHECKOUT
 from rehearsal.processes import end_group, end_strays
@@ -86,17 +86,21 @@ def _start(folder: Path, options: Sequence[str], log: Path) -> subprocess.Popen[
 def _awaited(supervisor: subprocess.Popen[bytes], folder: Path, log: Path) -> Run | None:
     """The stage as soon as it is up; None if the supervisor ends, or it takes too long."""
     shown = 0
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
+    found: list[Run] = []
+
+    def over() -> bool:
+        nonlocal shown
         ended = supervisor.poll() is not None
         text = log.read_text()
         sys.stderr.write(text[shown:])
         shown = len(text)
         with suppress(FileNotFoundError):
-            return Run.load(folder)
-        if ended or time.monotonic() > deadline:
-            return None
-        time.sleep(0.1)
+            found.append(Run.load(folder))
+        return ended or bool(found)
+
+    with suppress(wait.NotInTimeError):
+        wait.until(over, "the stage is up", timeout=_START_SECONDS)
+    return found[0] if found else None
 
 
 def _stop(supervisor: subprocess.Popen[bytes]) -> None:

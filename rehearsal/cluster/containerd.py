@@ -20,6 +20,7 @@ from pathlib import Path
 
 import grpc
 
+from rehearsal import wait
 from rehearsal.parts import debian
 from rehearsal.parts.debian import PackageError
 from rehearsal.processes import end_group
@@ -165,11 +166,14 @@ class ContainerdNode:
                 stderr=out,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _READY_SECONDS
-        while not (self._folder / "ready").exists():
-            if self._holder.poll() is not None or time.monotonic() > deadline:
+        holder = self._holder
+
+        def there() -> bool:
+            if holder.poll() is not None:
                 raise NodeError(f"the node's namespace: {setup.read_text().strip()}")
-            time.sleep(0.02)
+            return (self._folder / "ready").exists()
+
+        wait.until(there, "the node's namespace is there", timeout=_READY_SECONDS, interval=0.02)
 
     def reset(self, config: str | None, files: Mapping[str, str] | None = None) -> None:
         """Bring it to a state: config.toml's text (None: no such file), more files in /etc.
@@ -226,17 +230,19 @@ class ContainerdNode:
         )
 
     def wait_ready(self) -> None:
-        """Wait until containerd's CRI answers. Raises NodeError."""
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            try:
-                self._call("ListImages", b"", timeout=2)
-            except grpc.RpcError as error:
-                if time.monotonic() > deadline:
-                    raise NodeError(f"containerd is not ready; see {self.log}") from error
-                time.sleep(0.05)
-            else:
-                return
+        """Wait until containerd's CRI answers. Raises NotInTimeError."""
+
+        def answers() -> bool:
+            self._call("ListImages", b"", timeout=2)
+            return True
+
+        wait.until(
+            answers,
+            f"containerd answers; see {self.log}",
+            timeout=_READY_SECONDS,
+            interval=0.05,
+            ignoring=grpc.RpcError,
+        )
 
     def pull(self, image: str, *, timeout: float = 200) -> float:
         """Pull an image by CRI, as a kubelet does; the seconds it took. Raises NodeError."""

@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
 
-from rehearsal.admit import admit
 from rehearsal.deploy import embedded
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
 from rehearsal.deploy.stack import STACK, outputs_of, stack_config
@@ -24,9 +23,9 @@ from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
-from rehearsal.stage import Run, api_client
+from rehearsal.proof import in_force
+from rehearsal.stage import Run
 
-_IN_FORCE_SECONDS = 30
 _SETTLE_SECONDS = 5.0
 """As long as the stack's own hook holds an update after a policy is made; hooks are the CLI's."""
 _KUBERNETES_VERSION = "1.37"
@@ -49,10 +48,6 @@ _RESOURCES = {
         "mutatingadmissionpolicies",
     ),
 }
-
-
-class NotInForceError(Exception):
-    """A policy was applied but Pods are not redirected by it."""
 
 
 class _PolicyOnly(Mocks):
@@ -89,7 +84,7 @@ def switch(run: Run, engine: PolicyEngine, progress: Progress) -> None:
     """Put this engine's policy in force, then take the others' away.
 
     Raises:
-        NotInForceError: when `nginx` is not redirected by it in time.
+        NotInTimeError: when `nginx` is not redirected by it in time.
         NotDeployedError: when the stack is not deployed.
     """
     domain = str(outputs_of(run)["domain"])
@@ -106,7 +101,7 @@ def switch(run: Run, engine: PolicyEngine, progress: Progress) -> None:
             if other is not engine:
                 for resource in resources:
                     _delete(run, parts["kubectl"], resource, sorted(applier.names))
-        _wait(run, domain)
+        in_force(run, domain)
 
 
 def _with_engine(config: StackConfig, engine: PolicyEngine) -> StackConfig:
@@ -135,15 +130,3 @@ def _delete(run: Run, kubectl: Any, resource: str, names: list[str]) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def _wait(run: Run, domain: str) -> None:
-    deadline = time.monotonic() + _IN_FORCE_SECONDS
-    api = api_client(run)
-    while True:
-        (answer,) = admit(api, ["nginx"])
-        if answer.admitted == f"{domain}/library/nginx":
-            return
-        if time.monotonic() > deadline:
-            raise NotInForceError(f"nginx is admitted as {answer.admitted or answer.error}")
-        time.sleep(0.2)

@@ -9,15 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import volcenginesdkcore
-from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 from volcenginesdkcore import UniversalApi, UniversalInfo
 
+from rehearsal import wait
 from rehearsal.deploy.made import Made
 
 _VERSION = "2022-05-12"
-_waits = retry(
-    retry=retry_if_result(lambda done: not done), wait=wait_fixed(0.2), stop=stop_after_delay(60)
-)
 
 
 class VolcengineApplier:
@@ -48,7 +45,7 @@ class VolcengineApplier:
 
         Raises:
             volcenginesdkcore.rest.ApiException: when the API refuses.
-            tenacity.RetryError: when it is not ready after a minute.
+            NotInTimeError: when it is not ready after a minute.
         """
         make = {
             "volcengine:cr/registry:Registry": self._registry,
@@ -81,11 +78,14 @@ class VolcengineApplier:
                 "ProxyCache": {key: value for key, value in given.items() if value is not None},
             },
         )
-        _waits(lambda: self._phase(name) == "Running")()
+        wait.until(lambda: self._phase(name) == "Running", f"registry {name!r} runs")
         if inputs.get("password"):
             sealed = base64.b64encode(inputs["password"].encode()).decode()
             self._call("cr", "SetUser", {"Registry": name, "Password": sealed})
-            _waits(lambda: self._call("cr", "GetUser", {"Registry": name})["Status"] == "Active")()
+            wait.until(
+                lambda: self._call("cr", "GetUser", {"Registry": name})["Status"] == "Active",
+                f"the user of registry {name!r} is active",
+            )
         user = self._call("cr", "GetUser", {"Registry": name})
         domains = self._call("cr", "ListDomains", {"Registry": name})["Items"]
         return Made(
@@ -126,7 +126,7 @@ class VolcengineApplier:
         vpcs |= {each["vpcId"]: each["subnetId"] for each in inputs["vpcs"]}
         wanted = [{"VpcId": vpc, "SubnetId": subnet} for vpc, subnet in vpcs.items()]
         self._call("cr", "UpdateVpcEndpoint", {"Registry": registry, "Vpcs": wanted})
-        _waits(lambda: self._vpcs_enabled(registry))()
+        wait.until(lambda: self._vpcs_enabled(registry), f"registry {registry!r} lets its VPCs in")
         return Made(id=f"crVpcEndpoint:{registry}")
 
     def _vpcs_enabled(self, registry: str) -> bool:
@@ -148,7 +148,10 @@ class VolcengineApplier:
         }
         sent = {key: value for key, value in given.items() if value is not None}
         self._call("vke", "CreateAddon", sent)
-        _waits(lambda: self._addon_as_it_is(cluster, name)["Status"]["Phase"] == "Running")()
+        wait.until(
+            lambda: self._addon_as_it_is(cluster, name)["Status"]["Phase"] == "Running",
+            f"add-on {name!r} of cluster {cluster!r} runs",
+        )
         found = self._addon_as_it_is(cluster, name)
         return Made(id=f"{cluster}:{name}", outputs={"version": found["Version"]})
 

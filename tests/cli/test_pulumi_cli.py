@@ -19,11 +19,11 @@ from kubernetes import client
 from pulumi import automation
 
 from components.pull_credentials import SECRET, SOURCE
+from rehearsal import wait
 from rehearsal.locations import CHECKOUT
 from rehearsal.stage import Run, api_client
 from tests.cli.conftest import Cli
 from tests.support.rehearsals import interrupted_at, rehearsal
-from tests.support.volcengine_stage import wait_until
 
 _DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 
@@ -83,7 +83,11 @@ def test_a_changed_login_is_changed_in_place_and_in_every_copy(cli: Cli) -> None
         "rehearsal-pull-credentials-login",
     }
     assert "Another#2026pass" in _login_in(cli.run, SOURCE)
-    wait_until(lambda: "Another#2026pass" in _login_in(cli.run, "default"), 30)
+    wait.until(
+        lambda: "Another#2026pass" in _login_in(cli.run, "default"),
+        "the changed password is copied",
+        timeout=30,
+    )
     cli.put_back()
     cli.up()
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from components.types import Engine
+from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import kyverno as kyverno_stand_in
@@ -17,7 +18,7 @@ from rehearsal.parts import build as parts
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
 from tests.support.docker_hub import DockerHub
-from tests.support.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, until
+from tests.support.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess
 from tests.support.references import Oracle
 
 
@@ -46,7 +47,7 @@ def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) ->
     api = control_plane.client_of(plane.kubeconfig)
     made = Cluster(plane=plane, kubectl_binary=found_parts["kubectl"], api=api)
     made.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
-    until(
+    wait.until(
         lambda: made.kubectl("get", "serviceaccount", "default", check=False).returncode == 0,
         "the default service account exists",
     )

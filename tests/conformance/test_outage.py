@@ -10,13 +10,13 @@ from kubernetes.client import ApiException
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.types import Engine, FailurePolicy
+from rehearsal import wait
 from rehearsal.admit import admit
 from tests.support.harness import (
     DOMAIN,
     WEBHOOK_TIMEOUT_SECONDS,
     Cluster,
     KyvernoProcess,
-    until,
 )
 
 LABELS = ("cnpg.io/cluster=db", "example.com/operated=")
@@ -48,7 +48,7 @@ class TestOutage:
             kyverno.stop()
             rest = list(made)
             kyverno.start()
-            until(lambda: cluster.admitted("nginx") == f"{DOMAIN}/library/nginx", "it is back", 60)
+            wait.until(lambda: cluster.admitted("nginx") == f"{DOMAIN}/library/nginx", "it is back")
         assert all(each.admitted == f"{DOMAIN}/library/{each.image}" for each in first)
         assert all(each.error is None for each in rest)
         assert rest[-1].admitted == rest[-1].image

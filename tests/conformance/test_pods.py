@@ -10,7 +10,8 @@ import pytest
 
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE, ORIGINALS_ANNOTATION
 from components.types import Engine
-from tests.support.harness import DOMAIN, Cluster, until
+from rehearsal import wait
+from tests.support.harness import DOMAIN, Cluster
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 NGINX = f"{DOMAIN}/library/nginx"
@@ -292,7 +293,7 @@ def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> No
         "metadata": {"name": namespace, "labels": labels},
     }
     redirected.kubectl("apply", "-f", "-", document=document)
-    until(
+    wait.until(
         lambda: (
             redirected.kubectl(
                 "get", "serviceaccount", "default", "-n", namespace, check=False
@@ -301,7 +302,11 @@ def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> No
         ),
         "its service account",
     )
-    until(lambda: images(redirected.create(pod("nginx"), namespace)) == ["nginx"], "it is left", 10)
+    wait.until(
+        lambda: images(redirected.create(pod("nginx"), namespace)) == ["nginx"],
+        "it is left",
+        timeout=10,
+    )
 
 
 NODE = {"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": "some-uid"}
@@ -369,7 +374,7 @@ def test_the_pods_of_controllers_are_redirected_and_their_templates_are_not(
     try:
         if kind == "CronJob":
             redirected.kubectl("create", "job", name, f"--from=cronjob/{name}")
-        until(lambda: bool(redirected.pods(f"test={name}")), f"the {kind} made a Pod")
+        wait.until(lambda: bool(redirected.pods(f"test={name}")), f"the {kind} made a Pod")
         for each in redirected.pods(f"test={name}"):
             assert images(each) == [f"{NGINX}:1"]
         stored = json.loads(redirected.kubectl("get", kind, name, "-o", "json").stdout)

@@ -13,6 +13,7 @@ from kubernetes.client import ApiException
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.types import Engine
 from components.vci_mirror import VciMirrorArgs, annotating_policy
+from rehearsal import wait
 from tests.support.harness import (
     DOMAIN,
     KUBERNETES_VERSION,
@@ -20,7 +21,6 @@ from tests.support.harness import (
     WEBHOOK_TIMEOUT_SECONDS,
     Cluster,
     KyvernoProcess,
-    until,
 )
 
 KEY = "vci.volcengine.com/registry-mirror-config"
@@ -62,11 +62,13 @@ def mirrored(cluster: Cluster, kyverno: KyvernoProcess) -> Iterator[Cluster]:
     cluster.kubectl("apply", "--server-side", "-f", "-", document=policy)
     try:
         cluster.kubectl("wait", "clusterpolicy", name, "--for=condition=Ready", "--timeout=60s")
-        until(lambda: annotation(cluster.create(pod("nginx"))) is not None, "Pods are annotated")
+        wait.until(
+            lambda: annotation(cluster.create(pod("nginx"))) is not None, "Pods are annotated"
+        )
         yield cluster
     finally:
         cluster.kubectl("delete", "clusterpolicy", name, "--ignore-not-found")
-        until(lambda: left_alone(cluster), "the policy is gone")
+        wait.until(lambda: left_alone(cluster), "the policy is gone")
 
 
 def left_alone(cluster: Cluster) -> bool:
@@ -153,7 +155,7 @@ def test_a_pod_of_a_deployment_is_told_and_its_deployment_is_not_changed(
     }
     mirrored.kubectl("apply", "-f", "-", document=deployment)
     try:
-        until(lambda: bool(mirrored.pods("app=vci")), "the Deployment's Pod is there")
+        wait.until(lambda: bool(mirrored.pods("app=vci")), "the Deployment's Pod is there")
         assert [annotation(each) for each in mirrored.pods("app=vci")] == [MIRROR]
         stored = json.loads(mirrored.kubectl("get", "deployment", "vci", "-o", "json").stdout)
         assert "annotations" not in stored["spec"]["template"]["metadata"]
@@ -180,4 +182,4 @@ def test_no_pod_needs_kyverno_to_be_admitted(mirrored: Cluster, kyverno: Kyverno
         told = time.monotonic() - began
     assert untold < WEBHOOK_TIMEOUT_SECONDS / 2
     assert WEBHOOK_TIMEOUT_SECONDS - 0.5 < told < WEBHOOK_TIMEOUT_SECONDS * 2
-    until(lambda: annotation(mirrored.create(pod("nginx"))) == MIRROR, "Kyverno answers again")
+    wait.until(lambda: annotation(mirrored.create(pod("nginx"))) == MIRROR, "Kyverno answers again")

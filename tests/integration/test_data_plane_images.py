@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from rehearsal import wait
 from rehearsal.cloud.registries.images import SAMPLE_IMAGES, SampleImage, write_layout
 from rehearsal.processes import free_port
-from tests.support.volcengine_stage import wait_until
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
 
@@ -107,7 +107,7 @@ def test_the_program_serves_http_on_its_port(binaries: dict[str, Path]) -> None:
                 except httpx.ConnectError:
                     return False
 
-            wait_until(answers)
+            wait.until(answers, "the program answers")
         finally:
             process.terminate()
     assert process.returncode == 0

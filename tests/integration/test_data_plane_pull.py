@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache
 from rehearsal.cloud.registries.client import PullError, RegistryLogin
 from rehearsal.cloud.registries.login import AuthMode
-from tests.support.volcengine_stage import MICRO_PROXY, Stage, wait_until
+from tests.support.volcengine_stage import MICRO_PROXY, Stage
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
 
@@ -138,10 +139,10 @@ def test_an_enterprise_registry_answers_only_while_a_vpc_is_let_in(stage: Stage)
     with stage.http(domain) as client, pytest.raises(Exception, match="disconnected"):
         client.get("/v2/")
     stage.api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait_until(lambda: stage.api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    wait.until(lambda: stage.api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
     assert stage.client.pull(image, login) == stage.upstream.digests["library/nginx:latest"]
     stage.api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[])
-    wait_until(lambda: stage.api.vpcs("mirror") == {})
+    wait.until(lambda: stage.api.vpcs("mirror") == {}, "no VPC is let in")
     with stage.http(domain) as client, pytest.raises(Exception, match="disconnected"):
         client.get("/v2/")
 
@@ -153,7 +154,7 @@ def test_a_deleted_registry_is_gone_and_a_new_one_of_its_name_starts_with_an_emp
     image = f"{domain}/library/nginx:latest"
     stage.client.pull(image, login)
     stage.api.call("DeleteRegistry", Name="mirror", DeleteImmediately=True)
-    wait_until(lambda: stage.api.phase("mirror") is None)
+    wait.until(lambda: stage.api.phase("mirror") is None, "the registry is gone")
     with pytest.raises(PullError, match="Forbidden"):
         stage.client.pull(image, login)
     logged = len(stage.access_log(domain))
@@ -167,9 +168,11 @@ def test_a_stopped_registry_keeps_its_cache(stage: Stage) -> None:
     image = f"{domain}/library/nginx:latest"
     stage.client.pull(image, login)
     stage.api.call("DeleteRegistry", Name="mirror")
-    wait_until(lambda: domain not in stage.api.administer("GET", "names"))
+    wait.until(
+        lambda: domain not in stage.api.administer("GET", "names"), "its domain is no name any more"
+    )
     stage.api.call("StartRegistry", Name="mirror")
-    wait_until(lambda: stage.api.phase("mirror") == "Running")
+    wait.until(lambda: stage.api.phase("mirror") == "Running", "the registry runs")
     logged = len(stage.access_log(domain))
     stage.client.pull(image, login)
     assert {record.cache for record in content(stage.access_log(domain)[logged:])} == {Cache.HIT}
@@ -191,7 +194,7 @@ def test_a_registry_that_cannot_be_served_fails(
     (tmp_path / "proxies" / "mirror-cn-beijing.cr.volces.com").mkdir(parents=True)
     (tmp_path / "proxies" / "mirror-cn-beijing.cr.volces.com" / "cache").write_text("in the way")
     stage.api.call("CreateRegistry", Name="mirror", **MICRO_PROXY)
-    wait_until(lambda: stage.api.phase("mirror") == "Failed")
+    wait.until(lambda: stage.api.phase("mirror") == "Failed", "the registry has failed")
 
 
 def test_the_password_is_neither_in_arguments_nor_in_logs(stage: Stage, tmp_path: Path) -> None:

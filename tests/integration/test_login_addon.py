@@ -16,6 +16,7 @@ from kubernetes import client
 
 from components.credential_addon import ADDON
 from components.pull_credentials import SOURCE
+from rehearsal import wait
 from rehearsal.deploy import embedded
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
 from rehearsal.deploy.stack import STACK, stack_config
@@ -27,7 +28,6 @@ from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 from settings.errors import PROJECT
 from tests.support.rehearsals import rehearsal, run_of
-from tests.support.volcengine_stage import wait_until
 
 
 def with_addon(config: StackConfig) -> StackConfig:
@@ -62,7 +62,11 @@ def stack(run: Run) -> Run:
     )
     domain = embedded.run(CHECKOUT, STACK, with_addon(stack_config(run)), applier)["domain"]
     # The API server learns of a native policy up to two seconds after it is made.
-    wait_until(lambda: image_of(admitted(run, "nginx")) == f"{domain}/library/nginx", 30)
+    wait.until(
+        lambda: image_of(admitted(run, "nginx")) == f"{domain}/library/nginx",
+        "nginx is redirected",
+        timeout=30,
+    )
     return run
 
 

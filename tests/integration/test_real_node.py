@@ -23,6 +23,7 @@ import pytest
 from kubernetes import client
 
 from components import node_mirror
+from rehearsal import wait
 from rehearsal.cloud.api.config import DataPlaneSettings
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.cloud.registries.certificates import Authority
@@ -47,7 +48,6 @@ from tests.support.volcengine_stage import (
     RunningEmulator,
     config_of,
     run_emulator,
-    wait_until,
 )
 
 PASSWORD = "Passw0rd-1"
@@ -292,7 +292,7 @@ def test_a_deployment_of_a_redirected_image_runs_and_its_pull_is_in_the_access_l
         )
         return [each for each in found.items if is_ready(each)]
 
-    wait_until(lambda: bool(pods()), 60)
+    wait.until(lambda: bool(pods()), "the Pods are there")
     (pod,) = pods()
     assert pod.spec.node_name == real_node.NAME
     assert pod.status.phase == "Running"
@@ -308,14 +308,14 @@ def test_a_docker_hub_image_comes_through_the_proxy_once_hosts_toml_says_so(
     cluster = joined.cluster
     before = len(cluster.pulls("library/nginx"))
     name = cluster.run("nginx:1.28", "nginx")
-    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    wait.until(lambda: is_ready(cluster.pod(name)), "the Pod is Ready")
     assert len(cluster.pulls("library/nginx")) == before
 
     folder = "/etc/containerd/certs.d/docker.io"
     text = HOSTS_TOML.format(domain=cluster.domain)
     joined.run("sh", "-c", f"mkdir -p {folder} && printf %s '{text}' >{folder}/hosts.toml")
     name = cluster.run("nginx:1.27", "nginx")
-    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    wait.until(lambda: is_ready(cluster.pod(name)), "the Pod is Ready")
     served = cluster.pulls("library/nginx")[before:]
     assert "/v2/library/nginx/manifests/1.27?ns=docker.io" in [each.path for each in served]
     joined.run("rm", "-r", "/etc/containerd/certs.d")
@@ -336,11 +336,14 @@ def test_a_private_image_runs_with_the_pods_own_login_alone(joined: Joined) -> N
     image = f"{cluster.domain}/bitnami/redis:7.2"
 
     without = cluster.run(image, "nginx")
-    wait_until(lambda: cluster.waiting(without) in {"ErrImagePull", "ImagePullBackOff"}, 60)
+    wait.until(
+        lambda: cluster.waiting(without) in {"ErrImagePull", "ImagePullBackOff"},
+        "its image is not pulled",
+    )
     assert {each.status for each in cluster.pulls("bitnami/redis")} == {401}
 
     with_login = cluster.run(image, "nginx", imagePullSecrets=[{"name": "login"}])
-    wait_until(lambda: is_ready(cluster.pod(with_login)), 60)
+    wait.until(lambda: is_ready(cluster.pod(with_login)), "the Pod is Ready")
     served = [each for each in cluster.pulls("bitnami/redis") if each.status == 200]
     assert {each.user for each in served} == {login.username}
 
@@ -351,7 +354,7 @@ def test_a_pod_can_be_looked_into_and_reaches_the_proxy_and_the_api_server(
     cluster = joined.cluster
     image = f"{cluster.domain}/library/busybox:stable"
     name = cluster.run(image, "sh", "-c", "echo started; exec sleep 600")
-    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    wait.until(lambda: is_ready(cluster.pod(name)), "the Pod is Ready")
     assert client.CoreV1Api(cluster.api).read_namespaced_pod_log(name, "default") == "started\n"
     names = cluster.in_pod(name, "sh", "-c", f"nslookup {cluster.domain}")
     assert cluster.network.registries[0] in names
@@ -366,21 +369,21 @@ def test_the_machine_reaches_pods(joined: Joined) -> None:
     """As an API server must whose webhooks run in Pods."""
     cluster = joined.cluster
     name = cluster.run(f"{cluster.domain}/library/nginx:latest", "nginx")
-    wait_until(lambda: is_ready(cluster.pod(name)), 60)
+    wait.until(lambda: is_ready(cluster.pod(name)), "the Pod is Ready")
     address = cluster.pod(name).status.pod_ip
-    wait_until(lambda: answers(80, address))
+    wait.until(lambda: answers(80, address), "it answers on its port")
 
 
 def test_containerd_can_be_restarted_under_running_pods(joined: Joined) -> None:
     cluster = joined.cluster
     image = f"{cluster.domain}/library/nginx:latest"
     first = cluster.run(image, "nginx")
-    wait_until(lambda: is_ready(cluster.pod(first)), 60)
+    wait.until(lambda: is_ready(cluster.pod(first)), "the first Pod is Ready")
     before = joined.main_process("containerd")
     joined.run("systemctl", "restart", "containerd.service")
     assert joined.main_process("containerd") != before
     second = cluster.run(image, "nginx")
-    wait_until(lambda: is_ready(cluster.pod(second)), 60)
+    wait.until(lambda: is_ready(cluster.pod(second)), "the second Pod is Ready")
     assert cluster.pod(first).status.container_statuses[0].restart_count == 0
 
 
@@ -394,7 +397,7 @@ def test_a_service_that_was_killed_is_started_again(joined: Joined) -> None:
         except (ValueError, psutil.Error):
             return None
 
-    wait_until(lambda: after() not in {before, None}, 10)
+    wait.until(lambda: after() not in {before, None}, "containerd is started again")
 
 
 def test_systemctl_refuses_what_the_node_does_not_have(joined: Joined) -> None:
@@ -432,13 +435,16 @@ def test_the_node_mirror_restarts_a_real_node_under_its_lease_and_puts_it_back(
         assert lease.spec.holder_identity == ""
         before = len(cluster.pulls("library/nginx"))
         pod = cluster.run("nginx:1.28", "nginx")
-        wait_until(lambda: is_ready(cluster.pod(pod)), 60)
+        wait.until(lambda: is_ready(cluster.pod(pod)), "the Pod is Ready")
         assert len(cluster.pulls("library/nginx")) > before
 
         daemon_sets.delete_namespaced_daemon_set(
             node_mirror.DAEMON_SET, namespace, propagation_policy="Foreground"
         )
-        wait_until(lambda: not _items(daemon_sets.list_namespaced_daemon_set(namespace)), 60)
+        wait.until(
+            lambda: not _items(daemon_sets.list_namespaced_daemon_set(namespace)),
+            "the DaemonSet is gone",
+        )
         assert joined.main_process("containerd") != second
         assert joined.run("cat", "/etc/containerd/config.toml") == found
         assert joined.run("ls", "-A", "/etc/containerd") == "config.toml\n"
@@ -446,9 +452,9 @@ def test_the_node_mirror_restarts_a_real_node_under_its_lease_and_puts_it_back(
         assert after.spec.holder_identity == ""
         assert after.metadata.resource_version != lease.metadata.resource_version
         core.delete_namespace(namespace)
-        wait_until(
+        wait.until(
             lambda: namespace not in [each.metadata.name for each in _items(core.list_namespace())],
-            60,
+            "the namespace is gone",
         )
 
 
@@ -493,7 +499,7 @@ def test_a_node_that_was_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
         before = Machine()
         with cluster.start_node(Containerd.V2_4) as node:
             name = cluster.run(f"{cluster.domain}/library/nginx:latest", "nginx")
-            wait_until(lambda: is_ready(cluster.pod(name)), 60)
+            wait.until(lambda: is_ready(cluster.pod(name)), "the Pod is Ready")
             assert cgroups.found(node.cgroup)
             inside = psutil.Process(node.pid).children(recursive=True)
             assert len(inside) > 4
@@ -515,9 +521,9 @@ def test_what_a_killed_node_leaves_can_be_cleared(tmp_path: Path) -> None:
     with running_cluster(tmp_path) as cluster:
         node = cluster.start_node(Containerd.V2_4)
         name = cluster.run(f"{cluster.domain}/library/nginx:latest", "nginx")
-        wait_until(lambda: is_ready(cluster.pod(name)), 60)
+        wait.until(lambda: is_ready(cluster.pod(name)), "the Pod is Ready")
         os.kill(node.pid, signal.SIGKILL)
-        wait_until(lambda: not psutil.pid_exists(node.pid))
+        wait.until(lambda: not psutil.pid_exists(node.pid), "the node has ended")
         assert cgroups.found(node.cgroup)
         real_node.clear(cluster.folder / "real-node")
         assert not cgroups.found(node.cgroup)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import volcenginesdkvke as sdk
 
+from rehearsal import wait
 from rehearsal.cloud.api.config import Cluster, Delays
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from tests.support.volcengine_stage import (
@@ -17,7 +18,6 @@ from tests.support.volcengine_stage import (
     SECRET_KEY,
     Refused,
     RunningEmulator,
-    wait_until,
 )
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
@@ -119,13 +119,13 @@ def test_changes_take_their_time_and_refuse_others_meanwhile(
     update = {"ClusterId": "ccopen", "Name": NAME, "Config": config_for("other")}
     refusal = vke.refusal("UpdateAddonConfig", service="vke", **update)
     assert refusal == Refused(status=400, code="OperationDenied.AddonStatus")
-    wait_until(lambda: phase(vke) == "Running")
+    wait.until(lambda: phase(vke) == "Running", "the add-on runs")
     vke.call("UpdateAddonConfig", service="vke", **update)
     assert phase(vke) == "Updating"
-    wait_until(lambda: phase(vke) == "Running")
+    wait.until(lambda: phase(vke) == "Running", "the add-on runs")
     vke.call("DeleteAddon", service="vke", ClusterId="ccopen", Name=NAME)
     assert phase(vke) == "Deleting"
-    wait_until(lambda: phase(vke) is None)
+    wait.until(lambda: phase(vke) is None, "the add-on is gone")
     create(vke)
     assert phase(vke) == "Creating"
 

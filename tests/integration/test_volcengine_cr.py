@@ -12,13 +12,13 @@ import pytest
 import urllib3
 import volcenginesdkcr as sdk
 
+from rehearsal import wait
 from rehearsal.cloud.api.config import Delays
 from tests.support.volcengine_stage import (
     MICRO_PROXY,
     NO_DELAYS,
     Refused,
     RunningEmulator,
-    wait_until,
 )
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
@@ -37,7 +37,7 @@ def test_the_official_sdk_takes_a_registry_through_its_whole_life(api: RunningEm
             resource_tags=[sdk.ResourceTagForCreateRegistryInput(key="team", value="platform")],
         )
     )
-    wait_until(lambda: api.phase("mirror") == "Running")
+    wait.until(lambda: api.phase("mirror") == "Running", "the registry runs")
     listed = cr.list_registries(
         sdk.ListRegistriesRequest(filter=sdk.FilterForListRegistriesInput(names=["mirror"]))
     ).items[0]
@@ -47,7 +47,10 @@ def test_the_official_sdk_takes_a_registry_through_its_whole_life(api: RunningEm
 
     assert cr.get_user(sdk.GetUserRequest(registry="mirror")).status == "Inactive"
     cr.set_user(sdk.SetUserRequest(registry="mirror", password=PASSWORD))
-    wait_until(lambda: cr.get_user(sdk.GetUserRequest(registry="mirror")).status == "Active")
+    wait.until(
+        lambda: cr.get_user(sdk.GetUserRequest(registry="mirror")).status == "Active",
+        "the user is active",
+    )
     domains = cr.list_domains(sdk.ListDomainsRequest(registry="mirror")).items
     assert [domain.domain for domain in domains] == ["mirror-cn-beijing.cr.volces.com"]
 
@@ -59,12 +62,12 @@ def test_the_official_sdk_takes_a_registry_through_its_whole_life(api: RunningEm
 
     vpc = sdk.VpcForUpdateVpcEndpointInput(vpc_id="vpc-1", subnet_id="subnet-1")
     cr.update_vpc_endpoint(sdk.UpdateVpcEndpointRequest(registry="mirror", vpcs=[vpc]))
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
     access = cr.get_vpc_endpoint(sdk.GetVpcEndpointRequest(registry="mirror")).vpcs[0]
     assert (access.subnet_id, access.region) == ("subnet-1", "cn-beijing")
 
     cr.delete_registry(sdk.DeleteRegistryRequest(name="mirror", delete_immediately=True))
-    wait_until(lambda: api.phase("mirror") is None)
+    wait.until(lambda: api.phase("mirror") is None, "the registry is gone")
 
 
 def test_a_proxy_cache_is_described_without_its_password(api: RunningEmulator) -> None:
@@ -200,7 +203,7 @@ def test_the_quota_counts_enterprise_registries_of_a_region(api: RunningEmulator
     api.call("DeleteRegistry", Name="aaa")
     assert api.refusal("CreateRegistry", Name="ddd") == exceeded
     api.call("DeleteRegistry", Name="bbb", DeleteImmediately=True)
-    wait_until(lambda: api.phase("bbb") is None)
+    wait.until(lambda: api.phase("bbb") is None, "the registry is gone")
     api.call("CreateRegistry", Name="ddd")
 
 
@@ -216,7 +219,7 @@ def test_a_registry_deleted_without_haste_keeps_its_name_and_can_be_started_agai
         status=400, code="OperationDenied.RegistryStatus"
     )
     api.call("StartRegistry", Name="mirror")
-    wait_until(lambda: api.phase("mirror") == "Running")
+    wait.until(lambda: api.phase("mirror") == "Running", "the registry runs")
 
 
 @pytest.mark.parametrize("action", ["CreateRegistry", "CreateNamespace"])
@@ -243,7 +246,7 @@ def test_a_registry_is_creating_before_it_runs(start_emulator: Start) -> None:
     for action in ("GetUser", "ListDomains"):
         assert api.refusal(action, Registry="mirror").code == "OperationDenied.RegistryStatus"
     assert api.refusal("DeleteRegistry", Name="mirror").code == "OperationDenied.Status"
-    wait_until(lambda: api.phase("mirror") == "Running")
+    wait.until(lambda: api.phase("mirror") == "Running", "the registry runs")
     assert time.monotonic() - asked >= 0.5
 
 
@@ -252,7 +255,7 @@ def test_a_registry_is_deleting_before_it_is_gone(start_emulator: Start) -> None
     api.make_registry("mirror", Type="Micro")
     api.call("DeleteRegistry", Name="mirror", DeleteImmediately=True)
     assert api.phase("mirror") == "Deleting"
-    wait_until(lambda: api.phase("mirror") is None)
+    wait.until(lambda: api.phase("mirror") is None, "the registry is gone")
 
 
 def test_a_user_is_inactive_while_its_password_is_being_set(start_emulator: Start) -> None:
@@ -260,7 +263,9 @@ def test_a_user_is_inactive_while_its_password_is_being_set(start_emulator: Star
     api.make_registry("mirror", Type="Micro", password="Passw0rd")
     api.call("SetUser", Registry="mirror", Password=PASSWORD)
     assert api.call("GetUser", Registry="mirror")["Status"] == "Inactive"
-    wait_until(lambda: api.call("GetUser", Registry="mirror")["Status"] == "Active")
+    wait.until(
+        lambda: api.call("GetUser", Registry="mirror")["Status"] == "Active", "the user is active"
+    )
 
 
 @pytest.mark.parametrize(
@@ -433,7 +438,7 @@ def test_vpc_access_is_enabling_before_it_is_enabled(start_emulator: Start) -> N
     asked = time.monotonic()
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
     assert api.vpcs("mirror") == {"vpc-1": "Enabling"}
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
     assert time.monotonic() - asked >= 0.5
 
 
@@ -442,18 +447,24 @@ def test_an_update_of_vpc_access_overwrites_and_an_empty_one_takes_all_away(
 ) -> None:
     api.make_registry("mirror", Type="Enterprise")
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}, {"VpcId": "vpc-2"}])
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled", "vpc-2": "Enabled"})
+    wait.until(
+        lambda: api.vpcs("mirror") == {"vpc-1": "Enabled", "vpc-2": "Enabled"},
+        "both VPCs are let in",
+    )
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-2"}, {"VpcId": "vpc-3"}])
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-2": "Enabled", "vpc-3": "Enabled"})
+    wait.until(
+        lambda: api.vpcs("mirror") == {"vpc-2": "Enabled", "vpc-3": "Enabled"},
+        "the first VPC is out and the third in",
+    )
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[])
-    wait_until(lambda: api.vpcs("mirror") == {})
+    wait.until(lambda: api.vpcs("mirror") == {}, "no VPC is let in")
 
 
 def test_a_vpc_that_stays_is_not_enabled_anew(start_emulator: Start) -> None:
     api = start_emulator(delays=Delays(vpc_enabling=0.3, vpc_disabling=0.3, registry_creating=0))
     api.make_registry("mirror", Type="Enterprise")
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}, {"VpcId": "vpc-2"}])
     assert api.vpcs("mirror") == {"vpc-1": "Enabled", "vpc-2": "Enabling"}
 
@@ -462,11 +473,11 @@ def test_a_vpc_let_in_again_while_it_is_disabling_stays_in(start_emulator: Start
     api = start_emulator(delays=NO_DELAYS.model_copy(update={"vpc_disabling": 0.4}))
     api.make_registry("mirror", Type="Enterprise")
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[])
     assert api.vpcs("mirror") == {"vpc-1": "Disabling"}
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
     time.sleep(0.5)
     assert api.vpcs("mirror") == {"vpc-1": "Enabled"}
 
@@ -486,10 +497,10 @@ def test_vpc_access_has_every_field_the_provider_reads(api: RunningEmulator) -> 
 def test_a_registry_can_fail(api: RunningEmulator) -> None:
     api.administer("POST", "outcomes", {"kind": "registry", "name": "mirror"})
     api.call("CreateRegistry", Name="mirror", Type="Micro")
-    wait_until(lambda: api.phase("mirror") == "Failed")
+    wait.until(lambda: api.phase("mirror") == "Failed", "the registry has failed")
     assert api.refusal("GetUser", Registry="mirror").code == "OperationDenied.RegistryStatus"
     api.call("DeleteRegistry", Name="mirror", DeleteImmediately=True)
-    wait_until(lambda: api.phase("mirror") is None)
+    wait.until(lambda: api.phase("mirror") is None, "the registry is gone")
     api.make_registry("mirror", Type="Micro")
 
 
@@ -497,9 +508,9 @@ def test_access_of_a_vpc_can_fail_and_be_tried_again(api: RunningEmulator) -> No
     api.make_registry("mirror", Type="Enterprise")
     api.administer("POST", "outcomes", {"kind": "vpc", "name": "vpc-1"})
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Failed"})
+    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Failed"}, "the VPC has failed")
     api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait_until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"})
+    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
 
 
 def test_a_call_fault_meets_the_calls_it_is_for_and_no_more(api: RunningEmulator) -> None:

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from rehearsal import wait
 from rehearsal.cloud.api.run import Ready
 from tests.support.volcengine_stage import (
     ACCESS_KEY,
@@ -21,7 +22,6 @@ from tests.support.volcengine_stage import (
     SECRET_KEY,
     RunningEmulator,
     Upstream,
-    wait_until,
 )
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
@@ -111,4 +111,6 @@ def test_it_says_where_it_is_and_ends_with_all_it_started(
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     assert SECRET_KEY not in output + errors
-    wait_until(lambda: not any(child.is_running() for child in children))
+    wait.until(
+        lambda: not any(child.is_running() for child in children), "all its processes have ended"
+    )

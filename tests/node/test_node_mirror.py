@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster.containerd import NodeError
 from tests.support.node_stage import FRESH, IMAGE, PATCHES, Node
-from tests.support.volcengine_stage import wait_until
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 
@@ -276,7 +276,7 @@ def test_damaged_content_is_never_accepted_and_goes_unnoticed_until_the_mirror_i
         node.containerd.pull(IMAGE)
     assert node.script("step").stdout.startswith("in-place: ")
     assert node.script("remove").returncode == 0
-    wait_until(lambda: pulls(node), seconds=30)
+    wait.until(lambda: pulls(node), "it is pulled", timeout=30)
 
 
 def test_strict_asks_the_proxy_alone(node: Node) -> None:

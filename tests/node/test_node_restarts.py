@@ -23,6 +23,7 @@ import pytest
 from kubernetes import client
 
 from components.node_mirror import DAEMON_SET, LEASE, role_rules
+from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane
 from rehearsal.cluster.containerd import ContainerdNode, NodeConfig
@@ -30,7 +31,6 @@ from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
 from tests.support.node_stage import FRESH, PATCHES, SCRIPT, STATE, Node, Pod, World
-from tests.support.volcengine_stage import wait_until
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 
@@ -333,7 +333,7 @@ def test_nodes_that_start_and_leave_at_once_restart_containerd_one_at_a_time(
     assert watch.found == set()
     core = client.CoreV1Api(cluster.api)
     core.delete_namespace(cluster.namespace)
-    wait_until(lambda: not _is_there(core, cluster.namespace), 60)
+    wait.until(lambda: not _is_there(core, cluster.namespace), "the namespace is gone")
 
 
 def _is_there(core: client.CoreV1Api, namespace: str) -> bool:
@@ -380,7 +380,7 @@ def test_a_holder_that_was_killed_frees_the_lease_after_its_duration(
     duration = {"MIRROR_LEASE_SECONDS": "15"}
     hanging = cluster.noting("first", "sleep 600")
     with pod_on(first, "first", cluster, tmp_path, MIRROR_RESTART=hanging, **duration) as killed:
-        wait_until(lambda: cluster.begun() == ["first"], 30)
+        wait.until(lambda: cluster.begun() == ["first"], "the first node has begun", timeout=30)
         taken = cluster.lease().spec.renew_time.timestamp()
         with pod_on(second, "second", cluster, tmp_path, **duration) as waiting:
             assert "node first restarts its containerd" in waiting.wait("waiting: ")
@@ -397,7 +397,7 @@ def test_the_next_pod_of_a_killed_holders_node_goes_on_at_once(
 ) -> None:
     hanging = cluster.noting("node", "sleep 600")
     with pod_on(node, "node", cluster, tmp_path, MIRROR_RESTART=hanging) as pod:
-        wait_until(lambda: cluster.begun() == ["node"], 30)
+        wait.until(lambda: cluster.begun() == ["node"], "the node has begun", timeout=30)
         kill(pod.process.pid)
     with pod_on(node, "node", cluster, tmp_path) as pod:
         pod.wait("", seconds=20)
@@ -490,7 +490,7 @@ def test_a_pod_that_ends_in_a_restart_gives_the_lease_back(
 ) -> None:
     slow = cluster.noting("node", "sleep 2; systemctl restart containerd")
     with pod_on(node, "node", cluster, tmp_path, MIRROR_RESTART=slow) as pod:
-        wait_until(lambda: cluster.begun() == ["node"], 30)
+        wait.until(lambda: cluster.begun() == ["node"], "the node has begun", timeout=30)
         assert "the node is left as it is" in pod.end()
     assert cluster.lease().spec.holder_identity == ""
     assert node.hosts.exists()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kubernetes import client
 
 from components.pull_credentials import SECRET, SOURCE
+from rehearsal import wait
 from rehearsal.deploy.stack import outputs_of
 from rehearsal.stage import Run, api_client
-
-_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +29,6 @@ def namespace(api: client.CoreV1Api) -> Iterator[str]:
     api.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
     yield name
     api.delete_namespace(name)
-
-
-def until(found: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"not after {_SECONDS} s")
 
 
 def login_in(api: client.CoreV1Api, namespace: str) -> str | None:
@@ -75,19 +63,17 @@ def test_a_namespace_made_after_the_policy_gets_the_login(
     api: client.CoreV1Api, namespace: str, deployed: Run
 ) -> None:
     password = outputs_of(deployed)["login"].value["password"]
-    assert until(lambda: login_in(api, namespace)) == password
+    assert wait.until(lambda: login_in(api, namespace), "the login is copied") == password
 
 
 def test_a_pod_of_a_private_image_is_given_the_login_beside_its_own(
     api: client.CoreV1Api, namespace: str
 ) -> None:
-    admitted = until(
-        lambda: (
-            (pod := pod_of(api, namespace, "bitnami/redis:7.2", "mine"))
-            and pod.spec.containers[0].image != "bitnami/redis:7.2"
-            and pod
-        )
-    )
+    def redirected() -> Any:
+        pod = pod_of(api, namespace, "bitnami/redis:7.2", "mine")
+        return pod if pod.spec.containers[0].image != "bitnami/redis:7.2" else None
+
+    admitted = wait.until(redirected, "bitnami/redis is redirected")
     assert pull_secrets(admitted) == ["mine", SECRET]
 
 
@@ -102,13 +88,11 @@ def test_a_pod_that_is_not_redirected_is_given_no_login(
 
 
 def test_service_accounts_are_left_as_they_are(api: client.CoreV1Api, namespace: str) -> None:
-    account: Any = until(
-        lambda: (
-            api.list_namespaced_service_account(
-                namespace, field_selector="metadata.name=default"
-            ).items
-        )
-    )[0]
+    named = "metadata.name=default"
+    (account,) = wait.until(
+        lambda: api.list_namespaced_service_account(namespace, field_selector=named).items,
+        "the namespace has its service account",
+    )
     assert not account.image_pull_secrets
 
 
@@ -120,7 +104,7 @@ def test_an_excluded_namespace_gets_no_login(api: client.CoreV1Api, excluded: st
 def test_a_changed_password_reaches_every_copy(
     api: client.CoreV1Api, namespace: str, deployed: Run
 ) -> None:
-    until(lambda: login_in(api, namespace))
+    wait.until(lambda: login_in(api, namespace), "the login is copied")
     source: Any = api.read_namespaced_secret(SECRET, SOURCE)
     before = source.data[".dockerconfigjson"]
     config = json.loads(base64.b64decode(before))
@@ -129,8 +113,8 @@ def test_a_changed_password_reaches_every_copy(
     rotated = base64.b64encode(json.dumps(config).encode()).decode()
     api.patch_namespaced_secret(SECRET, SOURCE, {"data": {".dockerconfigjson": rotated}})
     try:
-        until(lambda: login_in(api, namespace) == "Rotated-1")
+        wait.until(lambda: login_in(api, namespace) == "Rotated-1", "the new password is copied")
     finally:
         api.patch_namespaced_secret(SECRET, SOURCE, {"data": {".dockerconfigjson": before}})
     password = outputs_of(deployed)["login"].value["password"]
-    until(lambda: login_in(api, namespace) == password)
+    wait.until(lambda: login_in(api, namespace) == password, "the old password is copied")

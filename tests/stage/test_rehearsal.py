@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import yaml
 from kubernetes import client
 
 from components.pull_credentials import SECRET, SOURCE
+from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
 from rehearsal.deploy import embedded
@@ -223,9 +223,9 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_a
 ) -> None:
     """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
     parts = obtain(("helm", "kubernetes"), Progress())
-    _until(lambda: _copied_logins(deployed), "the login is copied")
+    wait.until(lambda: _copied_logins(deployed), "the login is copied")
     _kubectl(parts["kubectl"], deployed, "delete", "clusterpolicy", "--all", "--timeout=20s")
-    _until(lambda: not _copied_logins(deployed), "the copies of the login are gone")
+    wait.until(lambda: not _copied_logins(deployed), "the copies of the login are gone")
     subprocess.run(
         [parts["helm"], "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],
         env={**os.environ, "KUBECONFIG": str(run.kubeconfig), "HOME": str(run.folder)},
@@ -239,7 +239,7 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_a
     _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
     _delete_registry(run)
     rehearsal("deploy", "--engine", "embedded", folder=run.folder)
-    _until(lambda: _copied_logins(deployed), "the login is copied again")
+    wait.until(lambda: _copied_logins(deployed), "the login is copied again")
 
 
 def _copied_logins(run: Run) -> list[str]:
@@ -257,14 +257,9 @@ def _delete_registry(run: Run) -> None:
     name = outputs_of(run)["domain"].removesuffix(f"-{run.region}.cr.volces.com")
     volcengine._call("cr", "DeleteRegistry", {"Name": name, "DeleteImmediately": True})
     named = {"Filter": {"Names": [name]}}
-    _until(lambda: not volcengine._call("cr", "ListRegistries", named)["Items"], "it is deleted")
-
-
-def _until(done: Callable[[], object], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
-        time.sleep(0.2)
+    wait.until(
+        lambda: not volcengine._call("cr", "ListRegistries", named)["Items"], "it is deleted"
+    )
 
 
 def test_the_nodes_of_a_stage_stay_ready(run: Run) -> None:
@@ -278,7 +273,7 @@ def test_the_nodes_of_a_stage_stay_ready(run: Run) -> None:
         again: Any = nodes.list_namespaced_lease("kube-node-lease")
         return all(each.spec.renew_time > held[each.metadata.name] for each in again.items)
 
-    _until(renewed, "every node renews its Lease")
+    wait.until(renewed, "every node renews its Lease")
 
 
 def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:

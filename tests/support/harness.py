@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from kubernetes import client
 
 from components.redirect_policy import RedirectValues, render
 from components.types import Engine, FailurePolicy
+from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster import control_plane
 from rehearsal.processes import Processes
@@ -101,25 +101,13 @@ class Cluster:
         try:
             for each in documents:
                 self.kubectl("apply", "--server-side", "-f", "-", document=each)
-            until(lambda: self.admitted(probe) not in {probe, None}, f"{engine} takes effect")
+            wait.until(lambda: self.admitted(probe) not in {probe, None}, f"{engine} takes effect")
             yield documents
         finally:
             for each in reversed(documents):
                 kind, name = each["kind"], each["metadata"]["name"]
                 self.kubectl("delete", kind, name, "--ignore-not-found")
-            until(lambda: self.admitted(probe) == probe, f"{engine} is gone")
-
-
-def until(done: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until something holds.
-
-    Raises:
-        AssertionError: when it does not in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
-        time.sleep(0.1)
+            wait.until(lambda: self.admitted(probe) == probe, f"{engine} is gone")
 
 
 @dataclass(kw_only=True)

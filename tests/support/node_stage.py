@@ -12,7 +12,6 @@ import socketserver
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.cluster.containerd import ContainerdNode
 from rehearsal.locations import CHECKOUT
@@ -294,13 +294,16 @@ class Pod:
 
     def wait(self, word: str, *, seconds: float = 40) -> str:
         """Wait until the probe says a word, or nothing; what it said."""
-        deadline = time.monotonic() + seconds
-        while True:
+        said = ""
+
+        def has_said() -> bool:
+            nonlocal said
             said = self.ready().stdout
-            if (not said and not word) or (word and word in said):
-                return said
-            assert time.monotonic() < deadline, f"{said!r} does not become {word!r}"
-            time.sleep(0.2)
+            assert word in said if word else not said, f"it says {said!r}"
+            return True
+
+        wait.until(has_said, f"it says {word!r}", timeout=seconds, ignoring=AssertionError)
+        return said
 
     def end(self) -> str:
         """End it as the kubelet does; its log."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from rehearsal import wait
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.stage import Run
-from tests.support.volcengine_stage import wait_until
 
 
 def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
@@ -75,7 +75,7 @@ def _interrupted(words: Sequence[str], step: str, log: str, number: signal.Signa
         for word in child.cmdline()
         if Path(word).is_relative_to(RUNS)
     }
-    wait_until((folder / "logs" / log).exists, 60)
+    wait.until((folder / "logs" / log).exists, f"{log} is there")
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode != 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rehearsal import wait
 from rehearsal.cloud.api.config import Cluster, DataPlaneSettings
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.distribution import listening_port
@@ -28,7 +29,6 @@ from tests.support.volcengine_stage import (
     Upstream,
     config_of,
     run_emulator,
-    wait_until,
 )
 
 
@@ -81,7 +81,7 @@ def upstream(
     with config.log.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        wait_until(lambda: listening_port(config.log) is not None)
+        wait.until(lambda: listening_port(config.log) is not None, "the upstream registry listens")
         address = f"127.0.0.1:{listening_port(config.log)}"
         digests = publish(
             SAMPLE_IMAGES,

@@ -6,8 +6,7 @@ import asyncio
 import base64
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import volcenginesdkcore
 from pydantic import SecretStr
 from volcenginesdkcore.rest import ApiException
 
+from rehearsal import wait
 from rehearsal.cloud.api.config import Delays, EmulatorConfig
 from rehearsal.cloud.api.run import Ready, emulator
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
@@ -42,14 +42,6 @@ MICRO_PROXY: dict[str, Any] = {
     "ProxyCacheEnabled": True,
     "ProxyCache": {"Type": "DockerHub", "Username": "hub-user", "Password": "hub-secret"},
 }
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for a condition; fail the test when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +112,7 @@ class RunningEmulator:
     def make_registry(self, name: str, *, password: str | None = None, **settings: Any) -> str:
         """Make a registry, wait until it runs, set its password; its domain."""
         self.call("CreateRegistry", Name=name, **settings)
-        wait_until(lambda: self.phase(name) == "Running")
+        wait.until(lambda: self.phase(name) == "Running", f"registry {name} runs")
         if password is not None:
             self.set_password(name, password)
         return str(self.call("ListDomains", Registry=name)["Items"][0]["Domain"])
@@ -128,7 +120,10 @@ class RunningEmulator:
     def set_password(self, name: str, password: str) -> None:
         """Set a registry's password and wait until it is in force."""
         self.call("SetUser", Registry=name, Password=base64.b64encode(password.encode()).decode())
-        wait_until(lambda: self.call("GetUser", Registry=name)["Status"] == "Active")
+        wait.until(
+            lambda: self.call("GetUser", Registry=name)["Status"] == "Active",
+            f"the user of registry {name} is active",
+        )
 
     def login(self, name: str, domain: str, password: str) -> RegistryLogin:
         """The login of a registry, its user as the API says."""

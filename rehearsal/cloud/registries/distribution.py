@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from rehearsal.cloud.registries.certificates import ServerCertificate
+from rehearsal.wait import NotInTimeError, until_async
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
@@ -111,29 +112,28 @@ class RegistryProcess:
         """Start it and wait until it listens. Raises RegistryStartError with its log file."""
         command = self._config.command(self._binary)
         self._config.log.unlink(missing_ok=True)
-        with self._config.log.open("wb") as log:
+        with self._config.log.open("wb") as out:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=out,
+                stderr=out,
                 env={"OTEL_TRACES_EXPORTER": "none"},
             )
+        process, log = self._process, self._config.log
+
+        def port() -> int | None:
+            if process.returncode is not None:
+                raise RegistryStartError(f"the registry ended with {process.returncode}; see {log}")
+            return listening_port(log)
+
         try:
-            async with asyncio.timeout(START_TIMEOUT):
-                while self._port is None:
-                    self._port = listening_port(self._config.log)
-                    if self._process.returncode is not None:
-                        raise RegistryStartError(
-                            f"the registry ended with {self._process.returncode}; "
-                            f"see {self._config.log}"
-                        )
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
+            self._port = await until_async(
+                port, f"the registry listens; see {log}", timeout=START_TIMEOUT, interval=0.02
+            )
+        except NotInTimeError as error:
             await self.stop()
-            raise RegistryStartError(
-                f"the registry did not listen within {START_TIMEOUT:.0f} s; see {self._config.log}"
-            ) from None
+            raise RegistryStartError(str(error)) from None
 
     async def stop(self) -> None:
         """End it: politely, then by force after STOP_TIMEOUT seconds. Stopping twice is fine."""

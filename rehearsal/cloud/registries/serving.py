@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Send
 
 from rehearsal.cloud.registries.certificates import ServerCertificate
+from rehearsal.wait import until_async
 
 
 def server_context(certificate: ServerCertificate) -> ssl.SSLContext:
@@ -77,11 +78,15 @@ class Listener:
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[bound]))
-        while not self._server.started:
-            if self._task.done():
+        where = f"{self._host}:{self._port}"
+
+        def serves() -> bool:
+            if self._task is not None and self._task.done():
                 self._task.result()
-                raise OSError(f"could not serve on {self._host}:{self._port}")
-            await asyncio.sleep(0.005)
+                raise OSError(f"could not serve on {where}")
+            return self._server is not None and self._server.started
+
+        await until_async(serves, f"it serves on {where}", interval=0.005)
 
     async def stop(self) -> None:
         """Close the listening socket and end open requests after a second. Idempotent."""
@@ -92,8 +97,8 @@ class Listener:
         # A TLS connection whose client does not answer the closing is still open by now.
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
-        while self._server.server_state.connections:
-            await asyncio.sleep(0)
+        connections = self._server.server_state.connections
+        await until_async(lambda: not connections, "connections are closed", interval=0.005)
         self._server = self._task = None
 
     async def __aenter__(self) -> Self:

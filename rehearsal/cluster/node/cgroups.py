@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from rehearsal import wait
 
 _MOUNT = Path("/sys/fs/cgroup")
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
@@ -42,16 +43,17 @@ def remove(name: str) -> None:
     Processes that are being killed leave their cgroup a moment later: it waits for that.
     Raises CgroupError when one is still in use after 10 s.
     """
-    deadline = time.monotonic() + _EMPTY_SECONDS
-    for hierarchy in _hierarchies():
-        while (hierarchy / name).exists():
-            try:
-                for folder in _bottom_up(hierarchy / name):
-                    folder.rmdir()
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise CgroupError(f"{hierarchy / name} cannot be removed: {error}") from error
-                time.sleep(0.05)
+
+    def removed() -> bool:
+        for cgroup in found(name):
+            for folder in _bottom_up(cgroup):
+                folder.rmdir()
+        return not found(name)
+
+    try:
+        wait.until(removed, f"{name} is removed", timeout=_EMPTY_SECONDS, ignoring=OSError)
+    except wait.NotInTimeError as error:
+        raise CgroupError(str(error)) from error
 
 
 def unusable() -> str | None:

@@ -12,11 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehearsal import wait
 from rehearsal.cluster.node import services
 
 _SCRATCH = Path("/run/real-node")
@@ -137,11 +137,12 @@ def _install(programs: Iterable[str]) -> None:
 
 
 def _network(spec: Spec) -> None:
-    deadline = time.monotonic() + _NETWORK_SECONDS
-    while "eth0" not in (name for _, name in socket.if_nameindex()):
-        if time.monotonic() > deadline:
-            sys.exit("the node was given no network")
-        time.sleep(0.02)
+    wait.until(
+        lambda: "eth0" in (name for _, name in socket.if_nameindex()),
+        "the node has its network",
+        timeout=_NETWORK_SECONDS,
+        interval=0.02,
+    )
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "addr", "add", f"{spec.service_address}/32", "dev", "lo")
     _run("ip", "addr", "add", spec.address, "dev", "eth0")
