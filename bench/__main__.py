@@ -1,4 +1,7 @@
-"""`python -m bench`: measure what the redirect policies cost; writes docs/benchmarks.*."""
+"""`python -m bench`: measure what the redirect policies cost; writes docs/benchmarks.*.
+
+The samples themselves are in .rehearsal/benchmarks.json, which is no file of the repository.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from bench.cluster import cluster
 from bench.goals import goals
 from bench.run import Effort, run
 from bench.variants import variants
-from rehearsal.locations import CHECKOUT
+from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.progress import Progress
 
 
@@ -44,9 +47,10 @@ def main(
     machine = _machine()
     text = report.markdown(result, effort, machine, list(goals(result)))
     output.mkdir(parents=True, exist_ok=True)
-    (output / "benchmarks.json").write_text(report.raw(result, effort, machine))
     (output / "benchmarks.md").write_text(text)
     report.plot(result, output / "benchmarks.svg")
+    RUNS.mkdir(exist_ok=True)
+    (RUNS / "benchmarks.json").write_text(report.raw(result, effort, machine))
     print(text)
 
 

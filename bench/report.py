@@ -77,8 +77,6 @@ def markdown(result: Result, effort: Effort, machine: str, checks: Sequence[Goal
         "|---|--:|",
         *(f"| {name} | {count} |" for name, count in result.lookups.items()),
         "",
-        "Raw numbers: [benchmarks.json](benchmarks.json).",
-        "",
     ]
     return "\n".join(lines)
 

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.machine import CANNOT
 
 _MACHINE = "this machine's mounts and links"
 _LONGEST = (_MACHINE, "conformance", "stage", "cli")
@@ -19,11 +20,13 @@ _CONTAINERD = re.compile(r"\[(1\.6|1\.7|2\.4)\b")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, Any, Any]:
-    """In CI a skipped test is a failed one: every part can be had there."""
+    """In CI a skipped test is a failed one, unless the machine cannot run it."""
     report = yield
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped in CI: {report.longrepr}"
+        reason = str(report.longrepr[-1])
+        if CANNOT not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI: {reason}"
     return report
 
 
@@ -34,19 +37,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that in the end no worker is left with them alone."""
+    """Tests that share real parts run in one worker, one after another; the longest come first."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_parts_shared_by(item.nodeid)))
     items.sort(key=lambda item: _turn(item.nodeid))
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Tests that share real parts run in one worker (`-n 4`), which then ends the parts."""
-    config.option.loadscopereorder = False  # the order of the items counts
-    return _ByParts(config, log)
-
-
-class _ByParts(LoadScopeScheduling):  # type: ignore[misc] # it has no types
-    def _split_scope(self, nodeid: str) -> str:
-        return _parts_shared_by(nodeid)
 
 
 def _turn(nodeid: str) -> tuple[int, str]:

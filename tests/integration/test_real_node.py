@@ -40,7 +40,7 @@ from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, answers
 from rehearsal.progress import Progress
-from tests.support.machine import Machine, processes_with
+from tests.support.machine import Machine, need, processes_with
 from tests.support.volcengine_stage import (
     ACCESS_KEY,
     MICRO_PROXY,
@@ -168,9 +168,7 @@ class Joined:
 
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    reason = real_node.supported()
-    if reason is not None:
-        pytest.skip(reason)
+    need(real_node.supported())
     parts = obtain((*control_plane.PARTS, "registry", "crane", "nginx"), Progress())
     with ExitStack() as stack:
         link = Network.create(folder / "real-node")

@@ -16,16 +16,14 @@ from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd, Network, cgroups
 from rehearsal.locations import CHECKOUT
 from rehearsal.progress import Progress
-from tests.support.machine import Machine, processes_with
+from tests.support.machine import Machine, need, processes_with
 from tests.support.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
 
 
 @pytest.fixture
 def machine() -> Machine:
     """This machine before the test, if it can have a real node."""
-    reason = real_node.supported()
-    if reason is not None:
-        pytest.skip(reason)
+    need(real_node.supported())
     return Machine()
 
 

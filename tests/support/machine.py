@@ -6,6 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+CANNOT = "this machine cannot have it: "
+"""How the only reason to skip a test begins that CI takes; a part that is missing is none."""
+
+
+def need(reason: str | None) -> None:
+    """Skip the test if there is a reason why this machine cannot run it."""
+    if reason:
+        pytest.skip(f"{CANNOT}{reason}")
 
 
 class Machine:

@@ -26,8 +26,10 @@ from rehearsal.cluster.containerd import (
     debian_package,
     unavailable,
 )
-from rehearsal.parts.build import PartError, obtain
+from rehearsal.parts import debian
+from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
+from tests.support.machine import need
 from tests.support.node_stage import (
     FRESH,
     PASSWORD,
@@ -44,8 +46,7 @@ from tests.support.volcengine_stage import MICRO_PROXY, Upstream, config_of, run
 def _world(upstream: Upstream, folder: Path, auth: AuthMode) -> Iterator[World]:
     """A proxy registry that takes the login in one of its ways, beside a Docker Hub."""
     reason = unavailable()
-    if reason:
-        pytest.skip(f"a real containerd {reason}")
+    need(f"a real containerd {reason}" if reason else None)
     proxy, hub_address = loopback_address(), loopback_address()
     host, _, port = upstream.url.removeprefix("https://").partition(":")
     config = config_of(
@@ -152,10 +153,9 @@ def binaries_of() -> Callable[[str], Path]:
     """The folder with containerd of a version, ctr and the shim."""
 
     def found(version: str) -> Path:
-        try:
-            return _binaries(version)
-        except (NodeError, PartError) as error:
-            pytest.skip(str(error))
+        missing = [tool for tool in debian.TOOLS if version == "1.6" and not shutil.which(tool)]
+        need(f"Debian's containerd needs {', '.join(missing)}" if missing else None)
+        return _binaries(version)
 
     return found
 

@@ -1,1 +1,0 @@
-"""Small programs of the project's workflows."""
