@@ -15,7 +15,8 @@ import httpx
 from kubernetes import client
 
 from bench.pods import Pods
-from components.node_mirror import DAEMON_SET, NAMESPACE, SCRIPT
+from components.labels import NODES_NAMESPACE
+from components.node_mirror import DAEMON_SET, SCRIPT
 from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache, read_log
 from rehearsal.cloud.registries.client import PullClient
@@ -230,7 +231,7 @@ class MirrorBench:
         """Let the stack's DaemonSet have its Pods, or none on any node; waits for it."""
         selector = {"bench": None if present else "none"}
         patch: Any = {"spec": {"template": {"spec": {"nodeSelector": selector}}}}
-        self._apps.patch_namespaced_daemon_set(DAEMON_SET, NAMESPACE, patch)
+        self._apps.patch_namespaced_daemon_set(DAEMON_SET, NODES_NAMESPACE, patch)
         what = f"the node has {'a ready' if present else 'no'} Pod of the DaemonSet"
         wait.until(
             lambda: self._ready() is (True if present else None), what, timeout=_CHANGE_SECONDS
@@ -239,7 +240,7 @@ class MirrorBench:
     def _ready(self) -> bool | None:
         """Whether the DaemonSet's Pod on the node is ready; None while there is none."""
         found: Any = self._core.list_namespaced_pod(
-            NAMESPACE, field_selector=f"spec.nodeName={real_node.NAME}"
+            NODES_NAMESPACE, field_selector=f"spec.nodeName={real_node.NAME}"
         )
         for pod in found.items:
             return any(

@@ -13,6 +13,7 @@ from pulumi_volcengine.vke import GetKubeconfigsResult
 from pulumi_volcengine.vke.outputs import GetClustersClusterResult, GetKubeconfigsKubeconfigResult
 
 from components import PACKAGE
+from components.inputs import inputs
 from components.types import Endpoint
 
 
@@ -24,8 +25,8 @@ class ClusterArgs:
     """The VKE cluster's id; its VPC, version and kubeconfig are looked up."""
     endpoint: Endpoint = Endpoint.PUBLIC
     """Which of the VKE cluster's kubeconfigs to use."""
-    kubeconfig: pulumi.Input[str] = ""
-    """A kubeconfig in YAML, secret, in place of `cluster_id`."""
+    kubeconfig: pulumi.Input[str] | None = None
+    """A kubeconfig in YAML, secret, in place of `cluster_id`; None with `cluster_id`."""
     vpc_id: pulumi.Input[str | None] = None
     """The cluster's VPC, with `kubeconfig` only."""
     subnet_id: pulumi.Input[str | None] = None
@@ -53,7 +54,7 @@ class Cluster(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:Cluster", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:Cluster", name, inputs(args), opts)
         if args.cluster_id:
             found = _look_up(self, args.cluster_id)
             self.vpc_id = found.apply(lambda cluster: cluster.cluster_config.vpc_id)
@@ -64,7 +65,7 @@ class Cluster(pulumi.ComponentResource):
             self.vpc_id = pulumi.Output.from_input(args.vpc_id)
             self.subnet_id = pulumi.Output.from_input(args.subnet_id)
             self.kubernetes_version = pulumi.Output.from_input(args.kubernetes_version)
-            kubeconfig = pulumi.Output.secret(pulumi.Output.from_input(args.kubeconfig))
+            kubeconfig = pulumi.Output.secret(args.kubeconfig or "")
         self.provider = kubernetes.Provider(
             f"{name}-provider",
             kubeconfig=kubeconfig,

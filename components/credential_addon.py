@@ -8,6 +8,7 @@ import pulumi
 import pulumi_volcengine as volcengine
 
 from components import PACKAGE
+from components.inputs import inputs
 
 ADDON = "cr-credential-controller"
 """The add-on's name; a cluster has it once."""
@@ -50,7 +51,7 @@ class CredentialAddon(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: CredentialAddonArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:CredentialAddon", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:CredentialAddon", name, inputs(args), opts)
         served = {
             "Instance": args.registry_name,
             "Region": args.region,

@@ -11,6 +11,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
+from components.inputs import inputs
 from components.redirect_policy import RedirectValues, render
 from components.types import Access, Engine, FailurePolicy
 
@@ -49,6 +50,12 @@ class ImageRedirectArgs:
     """Kyverno's version, `1.N`, where the engine is Kyverno's."""
     kubernetes_version: str | None = None
     """The cluster's version, `1.N`; decides the API version of a native policy."""
+    after: Sequence[pulumi.Resource] = ()
+    """What the policy needs as long as it is there, Kyverno first: it is taken away before these.
+
+    A dependency of the policy itself: when the engine is switched the component stays and only its
+    policy goes, and Pulumi orders that deletion by the policy's own dependencies.
+    """
 
 
 class ImageRedirect(pulumi.ComponentResource):
@@ -64,7 +71,7 @@ class ImageRedirect(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: ImageRedirectArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:ImageRedirect", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:ImageRedirect", name, inputs(args), opts)
         manifests = render(
             args.engine,
             RedirectValues(
@@ -88,7 +95,7 @@ class ImageRedirect(pulumi.ComponentResource):
         for manifest in manifests:
             options = pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[*_awaited(opts), *applied],
+                depends_on=[*args.after, *applied],
                 aliases=_other_versions(manifest),
                 hooks=pulumi.ResourceHookBinding(
                     after_create=[settle] if manifest is manifests[-1] else None
@@ -98,16 +105,6 @@ class ImageRedirect(pulumi.ComponentResource):
         policy_name = str(manifests[0]["metadata"]["name"])
         self.policy_name = applied[-1].urn.apply(lambda _: policy_name)
         self.register_outputs({"policy_name": self.policy_name})
-
-
-def _awaited(opts: pulumi.ResourceOptions | None) -> Sequence[pulumi.Input[pulumi.Resource]]:
-    """What the component depends on, for the policy itself to depend on.
-
-    When the engine is switched the component stays and only its policy goes. Pulumi orders that
-    deletion by the policy's own dependencies: without them Kyverno may be taken away first.
-    """
-    given: Any = (opts.depends_on if opts else None) or ()
-    return given if isinstance(given, Sequence) else [given]
 
 
 def _declare(

@@ -11,6 +11,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
+from components.inputs import inputs
 
 RELEASE = "kyverno"
 """The Helm release's name; the chart derives the names of everything from it."""
@@ -53,7 +54,7 @@ class Kyverno(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: KyvernoArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:Kyverno", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:Kyverno", name, inputs(args), opts)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata={"name": args.namespace},

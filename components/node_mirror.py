@@ -15,10 +15,10 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
+from components.inputs import inputs
+from components.labels import NODES_NAMESPACE
 from components.pull_check import docker_config
 
-NAMESPACE = "dockerhub-proxy-nodes"
-"""The namespace the DaemonSet runs in; nothing else is in it."""
 DAEMON_SET = "node-mirror"
 """The DaemonSet's name."""
 LEASE = "node-mirror-restart"
@@ -78,13 +78,13 @@ class NodeMirror(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: NodeMirrorArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:NodeMirror", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:NodeMirror", name, inputs(args), opts)
         options = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         script = SCRIPT.read_text()
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata={
-                "name": NAMESPACE,
+                "name": NODES_NAMESPACE,
                 "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
             },
             opts=options,

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_volcengine as volcengine
 
 from components import PACKAGE
+from components.inputs import inputs
 from components.types import Access, Edition
 
 _REPLACES = (
@@ -66,7 +67,7 @@ class ProxyRegistry(pulumi.ComponentResource):
     """The registry user's name."""
     password: pulumi.Output[str | None]
     """The registry user's password, secret; None when the stack does not set one."""
-    namespaces: pulumi.Output[list[str]]
+    served: pulumi.Output[list[str]]
     """The namespaces served, sorted, known once all of them exist."""
 
     def __init__(
@@ -75,7 +76,7 @@ class ProxyRegistry(pulumi.ComponentResource):
         args: ProxyRegistryArgs,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:ProxyRegistry", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:ProxyRegistry", name, inputs(args), opts)
         registry = volcengine.cr.Registry(
             f"{name}-registry",
             name=args.registry_name,
@@ -110,7 +111,7 @@ class ProxyRegistry(pulumi.ComponentResource):
                 wanted_username=args.dockerhub_username,
             ).apply(lambda made: _confirmed(made, args))
         )
-        served = [
+        namespaces = [
             volcengine.cr.Namespace(
                 f"{name}-namespace-{namespace}",
                 registry=self.registry_name,
@@ -126,14 +127,14 @@ class ProxyRegistry(pulumi.ComponentResource):
         )
         self.username = registry.username
         self.password = pulumi.Output.secret(args.login_password)
-        self.namespaces = pulumi.Output.all(*(each.name for each in served)).apply(sorted)
+        self.served = pulumi.Output.all(*(each.name for each in namespaces)).apply(sorted)
         self.register_outputs(
             {
                 "domain": self.domain,
                 "registry_name": self.registry_name,
                 "username": self.username,
                 "password": self.password,
-                "namespaces": self.namespaces,
+                "served": self.served,
             }
         )
 

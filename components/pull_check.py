@@ -11,9 +11,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
-
-NAMESPACE = "dockerhub-proxy-check"
-"""The namespace the check runs in; nothing else is in it."""
+from components.inputs import inputs
+from components.labels import NAMESPACE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +27,8 @@ class PullCheckArgs:
     """The registry user's name, for an image in a private namespace."""
     password: pulumi.Input[str] | None = None
     """The registry user's password; secret."""
+    namespace: pulumi.Input[str] = NAMESPACE
+    """The namespace it runs in, whose Pod Security level may be `restricted`."""
 
 
 class PullCheck(pulumi.ComponentResource):
@@ -44,16 +45,13 @@ class PullCheck(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: PullCheckArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:PullCheck", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:PullCheck", name, inputs(args), opts)
         options = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
-        namespace = kubernetes.core.v1.Namespace(
-            f"{name}-namespace", metadata={"name": NAMESPACE}, opts=options
-        )
         secrets: list[dict[str, Any]] = []
         if args.password is not None and args.username is not None:
             login = kubernetes.core.v1.Secret(
                 f"{name}-login",
-                metadata={"name": "proxy-login", "namespace": namespace.metadata.name},
+                metadata={"name": "proxy-login", "namespace": args.namespace},
                 type="kubernetes.io/dockerconfigjson",
                 string_data={
                     ".dockerconfigjson": docker_config(args.domain, args.username, args.password)
@@ -79,7 +77,7 @@ class PullCheck(pulumi.ComponentResource):
         }
         job = kubernetes.batch.v1.Job(
             f"{name}-job",
-            metadata={"name": "pull-check", "namespace": namespace.metadata.name},
+            metadata={"name": "pull-check", "namespace": args.namespace},
             spec={
                 "backoff_limit": 3,
                 "active_deadline_seconds": 300,

@@ -10,16 +10,14 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
-from components.node_mirror import NAMESPACE as NODES
+from components.inputs import inputs
+from components.labels import NAMESPACE, NODES_NAMESPACE
 from components.policy_parts import load, with_excluded_namespaces
-from components.pull_check import NAMESPACE as CHECK
 from components.pull_check import docker_config
 from components.versions import version
 
 SECRET = "dockerhub-proxy-login"  # noqa: S105 - the Secret's name
 """The name of the Secret, in its source namespace and in every copy."""
-SOURCE = "dockerhub-proxy"
-"""The namespace the Secret is copied from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +32,8 @@ class PullCredentialsArgs:
     """The registry user's password; secret."""
     excluded_namespaces: Sequence[str] = ()
     """Kubernetes namespaces that are not redirected, beside kube-system."""
+    namespace: pulumi.Input[str] = NAMESPACE
+    """The namespace the Secret is copied from."""
     kyverno_version: str = "1.19"
     """Kyverno's version, `1.N`."""
 
@@ -54,14 +54,11 @@ class PullCredentials(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: PullCredentialsArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:PullCredentials", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:PullCredentials", name, inputs(args), opts)
         options = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
-        namespace = kubernetes.core.v1.Namespace(
-            f"{name}-namespace", metadata={"name": SOURCE}, opts=options
-        )
         login = kubernetes.core.v1.Secret(
             f"{name}-login",
-            metadata={"name": SECRET, "namespace": namespace.metadata.name},
+            metadata={"name": SECRET, "namespace": args.namespace},
             type="kubernetes.io/dockerconfigjson",
             string_data={
                 ".dockerconfigjson": docker_config(args.domain, args.username, args.password)
@@ -107,7 +104,7 @@ def copying_policy(args: PullCredentialsArgs) -> dict[str, Any]:
     manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
     (rule,) = manifest["spec"]["rules"]
     rule["exclude"]["any"][0]["resources"]["names"] = with_excluded_namespaces(
-        [SOURCE, CHECK, NODES, *args.excluded_namespaces]
+        [NAMESPACE, NODES_NAMESPACE, *args.excluded_namespaces]
     )
     if version(args.kyverno_version) < (
         1,

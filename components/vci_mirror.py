@@ -10,6 +10,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
+from components.inputs import inputs
 from components.policy_parts import (
     add_match_conditions,
     load,
@@ -50,7 +51,7 @@ class VciMirror(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: VciMirrorArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:VciMirror", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:VciMirror", name, inputs(args), opts)
         manifest = annotating_policy(args)
         policy_name = str(manifest["metadata"]["name"])
         policy = kubernetes.apiextensions.CustomResource(

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_volcengine as volcengine
 
 from components import PACKAGE
+from components.inputs import inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class VpcAccess(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: VpcAccessArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:VpcAccess", name, None, opts)
+        super().__init__(f"{PACKAGE}:index:VpcAccess", name, inputs(args), opts)
         endpoint = volcengine.cr.VpcEndpoint(
             f"{name}-endpoint",
             registry=args.registry_name,

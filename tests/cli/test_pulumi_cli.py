@@ -18,7 +18,8 @@ import pytest
 from kubernetes import client
 from pulumi import automation
 
-from components.pull_credentials import SECRET, SOURCE
+from components.labels import NAMESPACE
+from components.pull_credentials import SECRET
 from rehearsal import wait
 from rehearsal.locations import CHECKOUT
 from rehearsal.stage import Run, api_client
@@ -82,7 +83,7 @@ def test_a_changed_login_is_changed_in_place_and_in_every_copy(cli: Cli) -> None
         "rehearsal-pull-check-login",
         "rehearsal-pull-credentials-login",
     }
-    assert "Another#2026pass" in _login_in(cli.run, SOURCE)
+    assert "Another#2026pass" in _login_in(cli.run, NAMESPACE)
     wait.until(
         lambda: "Another#2026pass" in _login_in(cli.run, "default"),
         "the changed password is copied",

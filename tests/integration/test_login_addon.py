@@ -15,7 +15,7 @@ import pytest
 from kubernetes import client
 
 from components.credential_addon import ADDON
-from components.pull_credentials import SOURCE
+from components.pull_credentials import SECRET
 from rehearsal import wait
 from rehearsal.deploy import embedded
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
@@ -106,5 +106,8 @@ def test_an_image_of_a_private_namespace_is_redirected_and_names_no_pull_secret(
 
 
 def test_no_login_of_the_stack_and_no_kyverno_stands_in_the_cluster(stack: Run) -> None:
-    found: Any = client.CoreV1Api(api_client(stack)).list_namespace()
-    assert not {SOURCE, "kyverno"} & {each.metadata.name for each in found.items}
+    api = client.CoreV1Api(api_client(stack))
+    namespaces: Any = api.list_namespace()
+    secrets: Any = api.list_secret_for_all_namespaces()
+    assert "kyverno" not in {each.metadata.name for each in namespaces.items}
+    assert SECRET not in {each.metadata.name for each in secrets.items}

@@ -23,6 +23,7 @@ import pytest
 from kubernetes import client
 
 from components import node_mirror
+from components.labels import NODES_NAMESPACE
 from rehearsal import wait
 from rehearsal.cloud.api.config import DataPlaneSettings
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
@@ -419,7 +420,7 @@ def test_the_node_mirror_restarts_a_real_node_under_its_lease_and_puts_it_back(
     cluster: Cluster, version: Containerd, tmp_path: Path
 ) -> None:
     """With its own account's rights, its Pod's own capabilities, and the API server's Service."""
-    namespace = node_mirror.NAMESPACE
+    namespace = NODES_NAMESPACE
     core, leases = client.CoreV1Api(cluster.api), client.CoordinationV1Api(cluster.api)
     daemon_sets = client.AppsV1Api(cluster.api)
     with cluster.start_node(version, registry_folder=None) as node:

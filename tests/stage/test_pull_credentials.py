@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from components.pull_credentials import SECRET, SOURCE
+from components.labels import NAMESPACE
+from components.pull_credentials import SECRET
 from rehearsal import wait
 from rehearsal.deploy.stack import outputs_of
 from rehearsal.stage import Run, api_client
@@ -105,16 +106,16 @@ def test_a_changed_password_reaches_every_copy(
     api: client.CoreV1Api, namespace: str, deployed: Run
 ) -> None:
     wait.until(lambda: login_in(api, namespace), "the login is copied")
-    source: Any = api.read_namespaced_secret(SECRET, SOURCE)
+    source: Any = api.read_namespaced_secret(SECRET, NAMESPACE)
     before = source.data[".dockerconfigjson"]
     config = json.loads(base64.b64decode(before))
     (login,) = config["auths"].values()
     login["password"] = "Rotated-1"
     rotated = base64.b64encode(json.dumps(config).encode()).decode()
-    api.patch_namespaced_secret(SECRET, SOURCE, {"data": {".dockerconfigjson": rotated}})
+    api.patch_namespaced_secret(SECRET, NAMESPACE, {"data": {".dockerconfigjson": rotated}})
     try:
         wait.until(lambda: login_in(api, namespace) == "Rotated-1", "the new password is copied")
     finally:
-        api.patch_namespaced_secret(SECRET, SOURCE, {"data": {".dockerconfigjson": before}})
+        api.patch_namespaced_secret(SECRET, NAMESPACE, {"data": {".dockerconfigjson": before}})
     password = outputs_of(deployed)["login"].value["password"]
     wait.until(lambda: login_in(api, namespace) == password, "the old password is copied")

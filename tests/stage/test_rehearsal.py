@@ -19,7 +19,8 @@ import pytest
 import yaml
 from kubernetes import client
 
-from components.pull_credentials import SECRET, SOURCE
+from components.labels import NAMESPACE
+from components.pull_credentials import SECRET
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
@@ -248,7 +249,7 @@ def _copied_logins(run: Run) -> list[str]:
         field_selector=f"metadata.name={SECRET}"
     )
     namespaces = [each.metadata.namespace for each in secrets.items]
-    return [each for each in namespaces if each != SOURCE]
+    return [each for each in namespaces if each != NAMESPACE]
 
 
 def _delete_registry(run: Run) -> None:

@@ -17,6 +17,7 @@ from rehearsal.deploy.embedded import plain, run
 from rehearsal.deploy.stack_file import StackConfig, read
 
 ROOT = Path(__file__).resolve().parents[2]
+_STACK = "pulumi:pulumi:Stack"
 KUBECONFIG = "apiVersion: v1\nkind: Config\n# key: kubeconfig-secret\n"
 
 
@@ -35,6 +36,10 @@ class Registered:
     ignore_changes: tuple[str, ...]
     delete_before_replace: bool
     after_create: tuple[str, ...]
+    urn: str
+    parent_urn: str
+    aliases: tuple[Any, ...]
+    """Each alias as the engine is told of it: `alias_pb2.Alias`."""
 
     @property
     def inputs(self) -> Any:
@@ -48,7 +53,8 @@ class Recording:
 
     resources: list[Registered] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
-    registered_outputs: dict[str, set[str]] = field(default_factory=dict)
+    registered_outputs: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """The outputs that components registered, by the component's type and name."""
 
     def of_type(self, token: str) -> list[Registered]:
         return [each for each in self.resources if each.type == token]
@@ -116,6 +122,9 @@ class Monitor(MockMonitor):
         self.recording = Recording()
         self._lock = threading.Lock()
 
+    def make_urn(self, parent: str, type_: str, name: str) -> str:
+        return _urn(parent, type_, name)
+
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]
         if request.type != "pulumi:pulumi:Stack":
@@ -134,14 +143,19 @@ class Monitor(MockMonitor):
                         ignore_changes=tuple(request.ignoreChanges),
                         delete_before_replace=request.deleteBeforeReplace,
                         after_create=tuple(request.hooks.after_create),
+                        urn=answer.urn,
+                        parent_urn=request.parent,
+                        aliases=tuple(request.aliases),
                     )
                 )
         return answer
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
-        name = request.urn.rpartition("::")[2]
+        kind, _, name = request.urn.rpartition("::")
         with self._lock:
-            self.recording.registered_outputs[name] = set(request.outputs.keys())
+            self.recording.registered_outputs[kind.rpartition(":")[2], name] = set(
+                request.outputs.keys()
+            )
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
 
@@ -152,6 +166,34 @@ def record(config: StackConfig, *, preview: bool = False, cloud: Cloud | None = 
     outputs = run(ROOT, "test", config, mocks, preview=preview, monitor=monitor)
     monitor.recording.outputs = outputs
     return monitor.recording
+
+
+def known_as(recording: Recording) -> dict[str, set[str]]:
+    """The other URNs under which Pulumi finds each resource in the state, by its URN of now.
+
+    As the engine does it: a resource's own aliases, and with each URN of its parent its own below.
+    Source: `generateAliases` in pulumi's pkg/resource/deploy/step_generator.go.
+    """
+    known: dict[str, set[str]] = {}
+    for each in recording.resources:
+        parents = {each.parent_urn, *known.get(each.parent_urn, ())}
+        urns = {_urn(parent, each.type, each.name) for parent in parents}
+        for alias in each.aliases:
+            if alias.urn:
+                urns.add(alias.urn)
+                continue
+            spec = alias.spec
+            above = {""} if spec.noParent else {spec.parentUrn} if spec.parentUrn else parents
+            urns |= {_urn(one, spec.type or each.type, spec.name or each.name) for one in above}
+        known[each.urn] = urns - {each.urn}
+    return known
+
+
+def _urn(parent: str, kind: str, name: str) -> str:
+    """A URN as the engine makes it, with the types of all parents but the stack."""
+    above = parent.split("::")[2] if parent else _STACK
+    qualified = kind if above == _STACK else f"{above}${kind}"
+    return f"urn:pulumi:test::vke-dockerhub-proxy::{qualified}::{name}"
 
 
 def stack(name: str) -> StackConfig:

@@ -77,7 +77,7 @@ def test_it_is_a_daemon_set_with_what_it_needs_and_no_more(folder: Path) -> None
         f"{PACKAGE}:index:NodeMirror",
     ]
     assert {each.parent for each in recording.resources if each.custom} == {"apps"}
-    assert recording.registered_outputs["apps"] == {"daemon_set", "node_pool_script"}
+    assert recording.registered_outputs["NodeMirror", "apps"] == {"daemon_set", "node_pool_script"}
 
 
 def test_a_preview_shows_every_resource(folder: Path) -> None:

@@ -9,11 +9,12 @@ import pulumi
 import pytest
 
 from components import PACKAGE
+from components.labels import NAMESPACE as PROXY_NAMESPACE
 from rehearsal.deploy.embedded import Secret
 from settings import SettingsError
 from settings.model import Registry
 from tests.support.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
-from tests.support.recorder import Cloud, Recording, record, stack
+from tests.support.recorder import Cloud, Recording, known_as, record, stack
 
 REGISTRY = "volcengine:cr/registry:Registry"
 NAMESPACE = "volcengine:cr/namespace:Namespace"
@@ -21,6 +22,7 @@ VPC = "volcengine:cr/vpcEndpoint:VpcEndpoint"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 POLICY = "kubernetes:kyverno.io/v1:ClusterPolicy"
 PROVIDER = "pulumi:providers:kubernetes"
+CLUSTER_PROXY = f"{PACKAGE}:index:ClusterProxy"
 JOB = "kubernetes:batch/v1:Job"
 
 
@@ -192,7 +194,7 @@ def test_no_secret_leaves_the_program_in_plain(document: dict[str, Any]) -> None
         shown = repr(_without_secrets(each.raw))
         assert not any(secret in shown for secret in SECRETS), each.name
     plain = {key: value for key, value in recording.outputs.items() if not _is_secret(value)}
-    assert set(recording.outputs) - set(plain) == {"login"}
+    assert set(recording.outputs) - set(plain) == {"login", "nodePoolScripts"}
     assert not any(secret in repr(plain) for secret in SECRETS)
 
 
@@ -239,24 +241,61 @@ def test_the_order_is_registry_namespaces_and_vpcs_pull_check_kyverno_policy(
 
 
 def test_the_policy_depends_on_all_that_must_serve_before_it(enterprise: Recording) -> None:
-    policy = next(each for each in enterprise.of_type(POLICY) if each.name.startswith("apps"))
-    redirect = next(each for each in enterprise.resources if each.name == policy.parent)
+    policy = next(each for each in enterprise.of_type(POLICY) if "apps-redirect" in each.name)
+    cluster = next(each for each in enterprise.of_type(CLUSTER_PROXY) if each.name == "apps")
+    assert {
+        "apps-pull-check-job",
+        "apps-kyverno-release",
+        "apps-pull-credentials-policy",
+    } <= set(policy.depends_on)
     assert {
         "dockerhub-namespace-library",
         "dockerhub-namespace-bitnami",
         "dockerhub-endpoint",
-        "apps-pull-check-job",
-        "apps-kyverno-release",
-    } <= set(redirect.depends_on)
+    } <= set(cluster.depends_on)
 
 
 def test_components_register_what_they_promise(enterprise: Recording) -> None:
     registered = enterprise.registered_outputs
-    assert registered["dockerhub"]
-    assert registered["apps"] == {"vpc_id", "subnet_id", "kubernetes_version"}
-    assert registered["apps-kyverno"] == {"namespace", "version"}
-    assert registered["apps-pull-check"] == {"image"}
-    assert "policy_name" in registered["apps-redirect"]
+    assert registered["ProxyRegistry", "dockerhub"]
+    assert registered["Cluster", "apps"] == {"vpc_id", "subnet_id", "kubernetes_version"}
+    assert registered["ClusterProxy", "apps"] == {"redirect_policy"}
+    assert registered["Kyverno", "apps-kyverno"] == {"namespace", "version"}
+    assert registered["PullCheck", "apps-pull-check"] == {"image"}
+    assert "policy_name" in registered["ImageRedirect", "apps-redirect"]
+
+
+EVERYTHING = changed(ENTERPRISE, "clusters.0.ways", ["admission", "nodes"])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(EVERYTHING, id="admission-and-nodes"),
+        pytest.param(changed(MICRO, "clusters.0.ways", ["admission", "vci"]), id="vci"),
+        pytest.param(changed(ENTERPRISE, "login.pods", "addon"), id="addon"),
+    ],
+)
+def test_a_stack_from_before_its_parts_had_a_common_parent_keeps_them(
+    document: dict[str, Any],
+) -> None:
+    recording = record(config(document))
+    known = known_as(recording)
+    below = [each for each in recording.resources if f"{CLUSTER_PROXY}$" in each.urn]
+    (namespaces, others) = (
+        [each for each in below if each.name.endswith("-namespace") is wanted]
+        for wanted in (True, False)
+    )
+    assert others
+    for each in others:
+        assert each.urn.replace(f"{CLUSTER_PROXY}$", "") in known[each.urn], each.name
+    shared = next(each for each in namespaces if each.inputs["metadata"]["name"] == PROXY_NAMESPACE)
+    cluster = shared.name.removesuffix("-namespace")
+    before = f"{PACKAGE}:index:PullCredentials$kubernetes:core/v1:Namespace"
+    assert (
+        f"urn:pulumi:test::{PACKAGE}::{before}::{cluster}-pull-credentials-namespace"
+        in known[shared.urn]
+    )
 
 
 def test_children_stand_below_their_component(enterprise: Recording) -> None:
@@ -264,6 +303,7 @@ def test_children_stand_below_their_component(enterprise: Recording) -> None:
     assert parents["dockerhub-registry"] == "dockerhub"
     assert parents["dockerhub-endpoint"] == "dockerhub"
     assert parents["apps-provider"] == "apps"
+    assert parents["apps-namespace"] == "apps"
     assert parents["apps-kyverno-release"] == "apps-kyverno"
     assert parents["apps-pull-check-job"] == "apps-pull-check"
 
@@ -324,7 +364,7 @@ DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
 
 def test_nodes_are_left_alone_unless_a_cluster_asks(enterprise: Recording) -> None:
     assert enterprise.of_type(DAEMON_SET) == []
-    assert "nodePoolScripts" not in enterprise.outputs
+    assert enterprise.outputs["nodePoolScripts"].value == {}
 
 
 def test_a_cluster_can_use_both_ways() -> None:
@@ -413,7 +453,7 @@ def test_the_addon_comes_before_the_policy_and_so_goes_after_it(addon: Recording
     component = next(each for each in addon.resources if each.name == installed.parent)
     assert installed.name in redirect.depends_on
     assert "apps-pull-check-job" in component.depends_on
-    assert addon.registered_outputs["apps-credential-addon"] == {"addon_name"}
+    assert addon.registered_outputs["CredentialAddon", "apps-credential-addon"] == {"addon_name"}
 
 
 def test_an_addon_made_anew_is_deleted_first_because_its_name_is_taken(addon: Recording) -> None:
@@ -484,7 +524,7 @@ def test_the_way_vci_is_one_policy_after_kyverno(vci: Recording) -> None:
     assert {"dev-kyverno-release", "dev-pull-check-job"} <= set(component.depends_on)
     assert vci.outputs["vciMirrors"] == {"dev": "dockerhub-vci-mirror"}
     assert vci.outputs["policies"] == {}
-    assert vci.registered_outputs["dev-vci-mirror"] == {"policy_name"}
+    assert vci.registered_outputs["VciMirror", "dev-vci-mirror"] == {"policy_name"}
 
 
 def test_pods_are_annotated_with_the_proxy_and_nothing_secret(vci: Recording) -> None:
@@ -549,7 +589,7 @@ def test_vci_beside_admission_shares_its_kyverno() -> None:
 def test_without_the_way_vci_no_pod_is_annotated(micro: Recording, enterprise: Recording) -> None:
     for recording in (micro, enterprise):
         assert [each for each in recording.resources if "vci" in each.name] == []
-        assert "vciMirrors" not in recording.outputs
+        assert recording.outputs["vciMirrors"] == {}
 
 
 def test_a_namespace_can_be_made_while_kyverno_is_down(enterprise: Recording) -> None:
