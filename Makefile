@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 .DEFAULT_GOAL := help
 
-.PHONY: help rehearse test unit parts bench check format lock clean
+.PHONY: help rehearse test unit parts bench check format lock schema clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -38,6 +38,9 @@ format: $(VENV)/.installed ## Format the code
 lock: $(VENV)/.installed ## Pin what pyproject.toml names, with checksums: uv.lock and requirements.txt
 	$(UV) lock
 	$(UV) export --quiet --frozen --no-emit-project --no-header --output-file requirements.txt
+
+schema: $(VENV)/.installed ## Write the schema of the stack files from the settings
+	$(BIN)/python -m settings.schema
 
 clean: ## Remove what the rehearsal and the checks left in this folder
 	-[ -d $(VENV) ] && $(BIN)/python -m rehearsal down

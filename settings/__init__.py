@@ -8,7 +8,7 @@ from __future__ import annotations
 from settings.errors import SettingsError
 from settings.model import Cluster as ClusterSettings
 from settings.model import Settings
-from settings.reader import load, parse, secret
+from settings.reader import load, parse, secret, validate
 from settings.rules import warnings
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "load",
     "parse",
     "secret",
+    "validate",
     "warnings",
 ]

@@ -1,4 +1,4 @@
-"""The cluster a kubeconfig leads to."""
+"""The cluster that a kubeconfig leads to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def cluster_in(kubeconfig: str) -> str:
         document = yaml.safe_load(kubeconfig)
     except yaml.YAMLError:
         raise ValueError("it is not YAML") from None
-    context = _entry(document, "context", _value(document, "current-context"))
+    document = document if isinstance(document, dict) else {}
+    context = _entry(document, "context", document.get("current-context"))
     cluster = _entry(document, "cluster", context.get("cluster"))
     user = _entry(document, "user", context.get("user"))
     server = cluster.get("server")
@@ -32,15 +33,11 @@ def cluster_in(kubeconfig: str) -> str:
     return json.dumps([known, user.get("exec")], sort_keys=True, default=str)
 
 
-def _entry(document: Any, kind: str, name: Any) -> dict[str, Any]:
+def _entry(document: dict[str, Any], kind: str, name: Any) -> dict[str, Any]:
     """A context, cluster or user of a kubeconfig by its name; empty when there is none."""
-    entries = _value(document, f"{kind}s")
+    entries = document.get(f"{kind}s")
     for each in entries if isinstance(entries, list) else []:
-        if name is not None and _value(each, "name") == name:
-            found = _value(each, kind)
+        if isinstance(each, dict) and name is not None and each.get("name") == name:
+            found = each.get(kind)
             return found if isinstance(found, dict) else {}
     return {}
-
-
-def _value(mapping: Any, key: str) -> Any:
-    return mapping.get(key) if isinstance(mapping, dict) else None

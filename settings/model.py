@@ -1,11 +1,15 @@
-"""The shape of the stack's inputs, section by section."""
+"""The shape of the stack's inputs, section by section.
+
+A new setting is a field here, with its default and a docstring, and a line in the table of both
+READMEs; `make schema` then writes it into the schema of the stack files.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from components.types import Access, Edition, Endpoint, Engine, FailurePolicy, PodLogin, Way
@@ -22,13 +26,19 @@ from settings.types import (
     LabelKey,
     LoginPassword,
     Lookup,
+    Matching,
     NamespaceName,
+    Region,
     RegistryHost,
     RegistryName,
+    Replicas,
+    Secret,
     SubnetId,
     VpcId,
-    matching,
+    each_once,
 )
+
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -41,6 +51,7 @@ class Section(BaseModel):
         alias_generator=to_camel,
         validate_by_alias=True,
         validate_by_name=False,
+        use_attribute_docstrings=True,
     )
 
 
@@ -48,36 +59,56 @@ class DockerHubNamespace(Section):
     """A namespace of the registry, of the same name as on Docker Hub."""
 
     name: NamespaceName
+    """The name on Docker Hub; `library` for official images."""
     access: Access = Access.PRIVATE
+    """Who may pull from it; from a private one, nobody without a login."""
 
 
 def _namespace_from_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+NamespaceOrName = Annotated[
+    DockerHubNamespace,
+    BeforeValidator(
+        _namespace_from_name, json_schema_input_type=NamespaceName | DockerHubNamespace
+    ),
+]
+"""A namespace, or its name alone for a private one."""
+
+
 class Vpc(Section):
     """A VPC let in beside the clusters' own, for example one of build machines."""
 
     vpc_id: VpcId
+    """The VPC's id."""
     subnet_id: SubnetId
+    """The subnet in which the registry gets an address."""
 
 
 class Registry(Section):
     """The remote proxy registry: an instance of Container Registry of type DockerHub."""
 
     name: RegistryName
+    """The registry's name, a part of its domain."""
     edition: Edition = Edition.MICRO
+    """Micro is reached from the whole region, Enterprise from the VPCs that are let in."""
     namespaces: Annotated[
-        list[Annotated[DockerHubNamespace, BeforeValidator(_namespace_from_name)]],
+        list[NamespaceOrName],
         Field(min_length=1),
+        each_once("namespace", lambda namespace: namespace.name),
     ]
-    project: Annotated[str, Field(min_length=1)] = "default"
+    """The Docker Hub namespaces to serve."""
+    project: NonEmpty = "default"
+    """The Volcengine project the registry belongs to."""
     tags: dict[str, str] = {}
+    """Resource tags of the registry."""
     protection: bool = True
     """Refuse to delete the registry, and with it its cache, by `pulumi destroy`."""
     allow_replacement_on: date | None = None
     """The one day (UTC) on which the registry may be replaced and its cache lost."""
-    extra_vpcs: list[Vpc] = []
+    extra_vpcs: Annotated[list[Vpc], each_once("VPC", lambda vpc: vpc.vpc_id)] = []
+    """VPCs to let in beside the clusters' own."""
 
     @property
     def private_namespaces(self) -> list[str]:
@@ -92,8 +123,10 @@ class Registry(Section):
 class DockerHub(Section):
     """The Docker Hub account with which the proxy pulls."""
 
-    username: Annotated[str, Field(min_length=1)] | None = None
-    password: Annotated[SecretStr, Field(min_length=1)] | None = None
+    username: NonEmpty | None = None
+    """The account's name; without one only the namespace `library` can be served."""
+    password: Annotated[Secret, Field(min_length=1)] | None = None
+    """The account's password or access token."""
 
 
 class LoginAddon(Section):
@@ -101,39 +134,52 @@ class LoginAddon(Section):
 
     version: AddonVersion | None = None
     """The add-on's version; null takes what VKE installs by default."""
-    namespaces: Annotated[str, Field(min_length=1)] = "*"
+    namespaces: NonEmpty = "*"
     """The Kubernetes namespaces it works in, as the add-on takes them; `*` is all."""
-    service_accounts: Annotated[str, Field(min_length=1)] = "*"
+    service_accounts: NonEmpty = "*"
     """The service accounts it changes there, as the add-on takes them; `*` is all."""
 
 
 class Login(Section):
-    """The registry user's login; the API makes up the user name."""
+    """The registry user's login; the API chooses the user name."""
 
     password: LoginPassword | None = None
+    """The registry user's password; needed for private namespaces."""
     pods: PodLogin = PodLogin.SECRET
+    """How Pods get the login for private namespaces."""
     addon: LoginAddon = LoginAddon()
+    """The add-on, with `pods: addon`."""
 
 
 class Cluster(Section):
     """A cluster that uses the proxy: a VKE cluster by id, or any cluster by kubeconfig."""
 
     name: ClusterName
+    """A name of its own, for outputs and resource names."""
     cluster_id: ClusterId | None = None
+    """A VKE cluster's id; its VPC and kubeconfig are looked up."""
     endpoint: Endpoint = Endpoint.PUBLIC
+    """Which of the VKE cluster's API server addresses to use."""
     kubeconfig: Kubeconfig | None = None
+    """A kubeconfig in place of `clusterId`, for a cluster that is not VKE's."""
     vpc_id: VpcId | None = None
+    """The cluster's VPC, with `kubeconfig`."""
     subnet_id: SubnetId | None = None
+    """A subnet of that VPC, with `kubeconfig`."""
     kubernetes_version: KubernetesVersion | None = None
+    """The cluster's Kubernetes version; engine MutatingAdmissionPolicy needs it."""
     ways: Annotated[list[Way], Field(max_length=3)] = [Way.ADMISSION]
+    """How the cluster uses the proxy."""
 
 
 class Kyverno(Section):
     """Kyverno: installed by this stack, or already there."""
 
     install: bool = True
+    """Install it; false uses the Kyverno that is there."""
     namespace: KubernetesName = "kyverno"
-    chart: Annotated[str, Field(min_length=1)] = "kyverno"
+    """The Kubernetes namespace it is in."""
+    chart: NonEmpty = "kyverno"
     """A chart's name in `repository`, an `oci://` reference, or a path."""
     repository: HelmRepository | None = None
     """A Helm repository's URL; Kyverno's own when `chart` is a bare name and this is not set."""
@@ -141,7 +187,8 @@ class Kyverno(Section):
     """The chart's version; chart 3.N is Kyverno 1.(N+10). With `install: false`, what is there."""
     image_registry: RegistryHost | None = None
     """Where the cluster pulls Kyverno's own images; null leaves the chart's (reg.kyverno.io)."""
-    replicas: Annotated[int, Field(ge=1, strict=True)] = 3
+    replicas: Annotated[Replicas, Field(ge=1, strict=True)] = 3
+    """Admission controllers: 1, or 3 and more."""
     values: dict[str, Any] = {}
     """Chart values, merged key by key over the ones this stack sets."""
 
@@ -163,6 +210,7 @@ class Exclusions(Section):
     """Pods the redirect leaves alone, beside kube-system, Kyverno's namespace and mirror Pods."""
 
     namespaces: list[KubernetesName] = []
+    """Kubernetes namespaces whose Pods are left alone."""
     pod_labels: list[LabelKey] = []
     """Label keys whose mere presence excludes a Pod; for operators that compare images."""
 
@@ -171,23 +219,30 @@ class Redirect(Section):
     """The policy that rewrites Docker Hub images to the proxy at admission."""
 
     enabled: bool = True
+    """Whether clusters that use `admission` get the policy."""
     engine: Engine = Engine.CLUSTER_POLICY
+    """The kind of the policy: Kyverno's, or Kubernetes' own MutatingAdmissionPolicy."""
     failure_policy: FailurePolicy = FailurePolicy.IGNORE
+    """What happens to a Pod while the engine does not answer."""
     timeout_seconds: Annotated[int, Field(ge=1, le=30, strict=True)] = 2
+    """How long a Pod waits for an engine that does not answer."""
     lookup: Lookup = Lookup.NONE
+    """Whether the policy asks the image's registry at admission."""
     exclude: Exclusions = Exclusions()
+    """Pods the redirect leaves alone."""
 
 
 class NodeMirror(Section):
     """The proxy as containerd's docker.io mirror on every node of clusters that use `nodes`."""
 
-    image: Annotated[str, Field(min_length=1)] | None = None
+    image: NonEmpty | None = None
     """What the DaemonSet runs, a busybox; `library/busybox:latest` of the proxy when not set."""
     strict: bool = False
     """Do not fall back to Docker Hub while the proxy fails."""
     ca_certificate: Certificate | None = None
     """The authority that signed the proxy's certificate, PEM, if nodes do not trust it already."""
-    restart_command: Annotated[str, Field(min_length=1)] = "systemctl restart containerd"
+    restart_command: NonEmpty = "systemctl restart containerd"
+    """What restarts containerd, where its config.toml has to change."""
     privileged: bool = False
     """Run the DaemonSet's Pods privileged, where a node's confinement asks for it."""
 
@@ -196,14 +251,16 @@ class PullCheck(Section):
     """Proof, from inside each cluster, that the proxy serves before Pods are redirected to it."""
 
     enabled: bool = True
+    """Whether it runs."""
     image: Annotated[
         str,
-        matching(
+        Matching(
             r"[a-z0-9._-]+/[a-z0-9._/-]+:[A-Za-z0-9._-]+",
             "an image as '<namespace>/<name>:<tag>', without a registry",
             "name a small image that has a program 'true'",
         ),
     ] = "library/busybox:latest"
+    """What each cluster pulls through the proxy."""
 
     @property
     def namespace(self) -> str:
@@ -214,11 +271,13 @@ class PullCheck(Section):
 class Settings(Section):
     """Everything a stack says."""
 
-    region: Annotated[str, Field(alias="volcengine:region")]
+    region: Annotated[Region, Field(alias="volcengine:region")]
+    """The Volcengine region, such as cn-beijing."""
     registry: Registry
     dockerhub: DockerHub = DockerHub()
     login: Login = Login()
-    clusters: list[Cluster] = []
+    clusters: Annotated[list[Cluster], each_once("cluster name", lambda cluster: cluster.name)] = []
+    """The clusters that use the proxy."""
     kyverno: Kyverno = Kyverno()
     redirect: Redirect = Redirect()
     pull_check: PullCheck = PullCheck()

@@ -1,27 +1,31 @@
-"""The stack's typed inputs: their shape, their rules and their error texts.
+"""The only reader of `pulumi.Config`.
 
-This is the only reader of `pulumi.Config`. `load()` returns a `Settings` that is right, or raises
-one `SettingsError` that names every problem at once, before any resource is declared. Rules carry
-their source: "page" is Volcengine's "Pull Docker Hub images in VKE", "API" the Container Registry
-API, "provider" Pulumi's Volcengine provider.
+`load()` returns `Settings` that are valid, or raises one `SettingsError` with every problem found,
+before any resource is declared. Problems inside the sections come first; the rules between
+settings are checked when there are none. Rules name their source: "page" is Volcengine's "Pull
+Docker Hub images in VKE", "API" the Container Registry API, "provider" Pulumi's Volcengine
+provider.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pulumi
+import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from settings.errors import PROJECT, Problem, SettingsError
+from settings import errors
+from settings.errors import PROJECT, SECRET_FIELDS, Problem, SettingsError, command, setting_path
 from settings.model import SECTIONS, Settings
-from settings.plain_secrets import plain_secrets, section_in
-from settings.rules import across
-from settings.validation import validate
+from settings.rules import check_rules
+
+STACK_FILES = Path(__file__).resolve().parents[1]
+"""The folder of the stack files."""
 
 
 def secret(value: SecretStr | None) -> pulumi.Output[str] | None:
@@ -36,31 +40,64 @@ def load() -> Settings:
         SettingsError: with every problem found.
     """
     config = pulumi.Config(PROJECT)
-    stack_file = Path(__file__).resolve().parents[1] / f"Pulumi.{pulumi.get_stack()}.yaml"
-    raw: dict[str, Any] = dict.fromkeys(_unknown_keys())
+    sections: dict[str, Any] = dict.fromkeys(_unknown_keys())
     problems: list[Problem] = []
     for section in SECTIONS:
         text = config.get(section)
         if text is None:
             continue
         try:
-            raw[section] = json.loads(text)
+            value = sections[section] = json.loads(text)
         except json.JSONDecodeError:
+            do = f"write `{PROJECT}:{section}:` and its keys below it in the stack file"
             problems.append(
                 Problem(
                     setting=section,
                     found="text, not a structure",
                     allowed="a mapping or list in YAML",
-                    do=f"write `{PROJECT}:{section}:` and its keys below it in the stack file",
+                    do=do,
                 )
             )
             continue
-        encrypted = pulumi.runtime.is_config_secret(f"{PROJECT}:{section}")
-        problems += plain_secrets(
-            section, section_in(stack_file, section) if encrypted else raw[section]
-        )
+        if pulumi.runtime.is_config_secret(f"{PROJECT}:{section}"):
+            # One encrypted value makes the whole section a secret to Pulumi; the file says which.
+            value = _section_of_the_stack_file(section)
+        problems += map(_in_plaintext, _plaintext_secrets(value, (section,)))
     region = pulumi.Config("volcengine").get("region")
-    return parse(raw, region=region, found=problems)
+    return parse(sections, region=region, found=problems)
+
+
+def parse(
+    sections: Mapping[str, Any], *, region: str | None, found: Sequence[Problem] = ()
+) -> Settings:
+    """Valid settings from the sections of a stack's config; `found` are problems known already.
+
+    Raises:
+        SettingsError: with every problem found, those in `found` first.
+    """
+    settings = validate(sections, region=region, found=found)
+    if problems := list(check_rules(settings)):
+        raise SettingsError(problems)
+    return settings
+
+
+def validate(
+    sections: Mapping[str, Any], *, region: str | None, found: Sequence[Problem] = ()
+) -> Settings:
+    """Settings that are valid each by itself; the rules between them are not checked.
+
+    Raises:
+        SettingsError: with every problem found, those in `found` first.
+    """
+    problems = {each.setting: each for each in found}
+    try:
+        settings = Settings.model_validate({**sections, "volcengine:region": region})
+    except ValidationError as error:
+        for each in errors.problems_of(error, Settings):
+            problems.setdefault(each.setting, each)
+    if problems:
+        raise SettingsError(list(problems.values()))
+    return settings
 
 
 def _unknown_keys() -> list[str]:
@@ -70,27 +107,36 @@ def _unknown_keys() -> list[str]:
     return [key for key in own if key not in SECTIONS]
 
 
-def parse(raw: Mapping[str, Any], *, region: str | None, found: Sequence[Problem] = ()) -> Settings:
-    """Turn plain config into `Settings`; `found` are problems known already.
+def _section_of_the_stack_file(section: str) -> Any:
+    """A section with its secrets encrypted; None when the stack's file cannot be read."""
+    try:
+        text = (STACK_FILES / f"Pulumi.{pulumi.get_stack()}.yaml").read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
+    except (OSError, yaml.YAMLError):
+        return None
+    config = document.get("config") if isinstance(document, Mapping) else None
+    return config.get(f"{PROJECT}:{section}") if isinstance(config, Mapping) else None
 
-    Raises:
-        SettingsError: with every problem found, those in `found` first.
-    """
-    problems = list(found)
-    if not region:
-        problems.append(
-            Problem(
-                setting="volcengine:region",
-                found="nothing",
-                allowed="a Volcengine region such as cn-beijing",
-                do="pulumi config set volcengine:region cn-beijing",
-            )
-        )
-    read = validate({**raw, "volcengine:region": region or "unset"})
-    problems += read.problems
-    if read.settings is not None:
-        refused = [*read.refused, *(each.setting for each in found)]
-        problems += map(read.as_written, across(read.settings, refused))
-    if problems or read.settings is None:
-        raise SettingsError(list(dict.fromkeys(problems)))
-    return read.settings
+
+def _plaintext_secrets(value: Any, path: errors.Path) -> Iterator[errors.Path]:
+    """Where a secret is not encrypted."""
+    items: Iterable[tuple[int | str, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, child in items:
+        if key not in SECRET_FIELDS:
+            yield from _plaintext_secrets(child, (*path, key))
+        elif child and not (isinstance(child, dict) and set(child) == {"secure"}):
+            yield (*path, key)
+
+
+def _in_plaintext(path: errors.Path) -> Problem:
+    setting = setting_path(path)
+    return Problem(
+        setting=setting,
+        found="a secret in plain text (not shown)",
+        allowed="an encrypted value",
+        do=f"change this secret, it was in a file; then {command(setting, secret=True)}",
+    )

@@ -1,10 +1,8 @@
-"""The rules that hold between settings, and what is worth a warning."""
+"""The rules between settings, and what is worth a warning."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from components.redirect_policy import unavailable
 from components.types import Edition, Engine, PodLogin, Way
@@ -18,47 +16,10 @@ STANDARD_REGISTRY_QUOTA: Mapping[str, int] = {"cn-beijing": 3, "cn-guangzhou": 1
 """Enterprise (standard) registries per account and region (Volcengine docs 6420/113745)."""
 
 
-Rule = Callable[[Settings], Iterator[Problem]]
-
-
-def across(settings: Settings, refused: Iterable[str] = ()) -> Iterator[Problem]:
-    """The problems between settings.
-
-    `refused` are settings that were not understood: a rule that would judge what stands in their
-    place is left out.
-    """
-    unknown = [re.sub(r"\[[0-9]+\]", "", each) + "." for each in refused]
-    for rule, reads in RULES.items():
-        asked = [f"{each}." for each in reads]
-        if not any(a.startswith(b) or b.startswith(a) for a in asked for b in unknown):
-            yield from rule(settings)
-
-
-def _namespaces_once(settings: Settings) -> Iterator[Problem]:
-    names = (each.name for each in settings.registry.namespaces)
-    yield from _once("registry.namespaces", "namespace", names)
-
-
-def _extra_vpcs_once(settings: Settings) -> Iterator[Problem]:
-    ids = (each.vpc_id for each in settings.registry.extra_vpcs)
-    yield from _once("registry.extraVpcs", "VPC", ids)
-
-
-def _cluster_names_once(settings: Settings) -> Iterator[Problem]:
-    yield from _once("clusters", "cluster name", (each.name for each in settings.clusters))
-
-
-def _once(setting: str, what: str, values: Iterable[str]) -> Iterator[Problem]:
-    """Each value of a list once."""
-    found = Counter(values)
-    twice = ", ".join(sorted(value for value, count in found.items() if count > 1))
-    if twice:
-        yield Problem(
-            setting=setting,
-            found=f"a list of {found.total()}",
-            allowed=f"each {what} once; more than once here: {twice}",
-            do=f"remove {twice} where it stands again",
-        )
+def check_rules(settings: Settings) -> Iterator[Problem]:
+    """The problems between settings that are valid each by itself."""
+    for rule in RULES:
+        yield from rule(settings)
 
 
 def _dockerhub_account(settings: Settings) -> Iterator[Problem]:
@@ -198,16 +159,6 @@ def _each_cluster_once(settings: Settings) -> Iterator[Problem]:
                 allowed="each cluster once",
                 do="remove one of the two",
             )
-
-
-def _kyverno_replicas(settings: Settings) -> Iterator[Problem]:
-    if settings.kyverno.replicas == 2:
-        yield Problem(
-            setting="kyverno.replicas",
-            found="2",
-            allowed="1, or 3 and more (Kyverno docs, high availability)",
-            do=command("kyverno.replicas", "3"),
-        )
 
 
 def _kyverno_repository(settings: Settings) -> Iterator[Problem]:
@@ -363,29 +314,24 @@ def _vci(settings: Settings) -> Iterator[Problem]:
             )
 
 
-RULES: Mapping[Rule, tuple[str, ...]] = {
-    _namespaces_once: (),
-    _extra_vpcs_once: (),
-    _cluster_names_once: (),
-    _dockerhub_account: ("dockerhub",),
-    _anonymous_serves_library: ("dockerhub",),
-    _micro_takes_no_vpc: ("registry.edition",),
-    _enterprise_needs_a_vpc: ("registry.edition", "registry.extraVpcs", "clusters"),
-    _each_vpc_once: ("registry.edition",),
-    _cluster_addresses: (),
-    _each_cluster_once: (),
-    _kyverno_replicas: (),
-    _kyverno_repository: ("kyverno.chart",),
-    _lookup: ("redirect",),
-    _engine_versions: ("redirect", "kyverno.version"),
-    _native_engine_brings_no_login: ("redirect", "login.pods"),
-    _private_needs_login: ("login.password",),
-    _node_mirror_image: ("nodeMirror.image", "registry.namespaces"),
-    _pull_check_image: ("pullCheck", "registry.namespaces"),
-    _addon: ("login.pods", "login.addon"),
-    _vci: ("redirect", "kyverno.version"),
-}
-"""Each rule, and the settings whose absence or default it would judge."""
+RULES: Sequence[Callable[[Settings], Iterator[Problem]]] = (
+    _dockerhub_account,
+    _anonymous_serves_library,
+    _micro_takes_no_vpc,
+    _enterprise_needs_a_vpc,
+    _each_vpc_once,
+    _cluster_addresses,
+    _each_cluster_once,
+    _kyverno_repository,
+    _lookup,
+    _engine_versions,
+    _native_engine_brings_no_login,
+    _private_needs_login,
+    _node_mirror_image,
+    _pull_check_image,
+    _addon,
+    _vci,
+)
 
 
 def _unreadable_images(settings: Settings) -> Iterator[str]:
@@ -420,7 +366,7 @@ def _native_engine_is_off(settings: Settings) -> Iterator[str]:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What may go wrong though the config stands."""
+    """What may go wrong although the config is valid."""
     notes: list[str] = []
     quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
     if settings.registry.edition is Edition.ENTERPRISE and quota == 1:

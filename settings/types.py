@@ -1,16 +1,28 @@
-"""What may stand in single settings, with the source of each rule."""
+"""The types of single settings, with the source of each rule."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, SecretStr
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SecretStr,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from settings.errors import command
 from settings.kubeconfig import cluster_in
+
+T = TypeVar("T")
 
 
 class Lookup(StrEnum):
@@ -20,26 +32,69 @@ class Lookup(StrEnum):
     REGISTRY = "registry"
 
 
-def _rejected(allowed: str, do: str) -> PydanticCustomError:
-    """A rule's refusal: what is allowed, and what to do about it."""
+def rejected(allowed: str, do: str) -> PydanticCustomError:
+    """The error of a rule: what is allowed, and what to do."""
     return PydanticCustomError("rule", "{allowed}", {"allowed": allowed, "do": do})
 
 
-def matching(pattern: str, allowed: str, do: str) -> AfterValidator:
-    """A validator for strings that must match `pattern` as a whole."""
-    compiled = re.compile(pattern)
+@dataclass(frozen=True)
+class Matching:
+    """A string that matches a pattern as a whole; the pattern is also one of JavaScript's."""
 
-    def check(value: str) -> str:
-        if not compiled.fullmatch(value):
-            raise _rejected(allowed, do)
+    pattern: str
+    allowed: str
+    do: str
+
+    def _check(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise rejected(self.allowed, self.do)
         return value
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        pattern = f"^(?:{self.pattern})$"
+        return {**handler(schema), "pattern": pattern, "patternErrorMessage": self.allowed}
+
+
+def each_once(what: str, key: Callable[[T], str]) -> AfterValidator:
+    """A list whose items differ in `key`, which is the `what` of an item."""
+
+    def check(items: list[T]) -> list[T]:
+        counts = Counter(map(key, items))
+        repeated = ", ".join(sorted(each for each, count in counts.items() if count > 1))
+        if repeated:
+            allowed = f"each {what} once; more than once here: {repeated}"
+            raise rejected(allowed, f"remove the repeated {repeated}")
+        return items
 
     return AfterValidator(check)
 
 
+def _region(value: Any) -> Any:
+    if not value:
+        do = command("volcengine:region", "cn-beijing")
+        raise rejected("a Volcengine region such as cn-beijing", do)
+    return value
+
+
+def _replicas(value: int) -> int:
+    if value == 2:
+        allowed = "1, or 3 and more (Kyverno docs, high availability)"
+        raise rejected(allowed, command("kyverno.replicas", "3"))
+    return value
+
+
+Region = Annotated[str, BeforeValidator(_region)]
+Replicas = Annotated[int, AfterValidator(_replicas)]
 RegistryName = Annotated[
     str,
-    matching(
+    Matching(
         r"(?=.{3,30}$)[a-z]([a-z0-9-]*[a-z0-9])?",
         "3 to 30 of a-z, 0-9 and '-', starting with a letter, not ending with '-' (API)",
         "choose such a name, for example 'dockerhub-dev'",
@@ -47,7 +102,7 @@ RegistryName = Annotated[
 ]
 NamespaceName = Annotated[
     str,
-    matching(
+    Matching(
         r"(?=.{2,90}$)[a-z0-9]+([._-][a-z0-9]+)*",
         "2 to 90 of a-z, 0-9, '.', '_' and '-', no separator first, last or twice in a row (API),"
         " and the very name used on Docker Hub (page)",
@@ -56,7 +111,7 @@ NamespaceName = Annotated[
 ]
 ClusterName = Annotated[
     str,
-    matching(
+    Matching(
         r"(?=.{1,40}$)[a-z]([a-z0-9-]*[a-z0-9])?",
         "1 to 40 of a-z, 0-9 and '-', starting with a letter, not ending with '-'",
         "choose a short name; Pulumi resource names and outputs carry it",
@@ -64,15 +119,15 @@ ClusterName = Annotated[
 ]
 VpcId = Annotated[
     str,
-    matching(r"vpc-[a-z0-9]+", "a VPC id, 'vpc-…'", "copy it from the cluster's overview page"),
+    Matching(r"vpc-[a-z0-9]+", "a VPC id, 'vpc-…'", "copy it from the cluster's overview page"),
 ]
 SubnetId = Annotated[
     str,
-    matching(r"subnet-[a-z0-9]+", "a subnet id, 'subnet-…'", "copy it from the VPC's page"),
+    Matching(r"subnet-[a-z0-9]+", "a subnet id, 'subnet-…'", "copy it from the VPC's page"),
 ]
 ClusterId = Annotated[
     str,
-    matching(
+    Matching(
         r"c[a-z0-9]{5,40}",
         "a VKE cluster id, 'c' and 5 to 40 of a-z and 0-9",
         "copy it from the cluster's overview page",
@@ -80,7 +135,7 @@ ClusterId = Annotated[
 ]
 KubernetesName = Annotated[
     str,
-    matching(
+    Matching(
         r"(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?",
         "a Kubernetes namespace name: 1 to 63 of a-z, 0-9 and '-'",
         "correct the name",
@@ -88,11 +143,11 @@ KubernetesName = Annotated[
 ]
 KubernetesVersion = Annotated[
     str,
-    matching(r"v?1\.[0-9]+(\.[0-9]+)?([-+].*)?", "a version such as 1.32", "correct the version"),
+    Matching(r"v?1\.[0-9]+(\.[0-9]+)?([-+].*)?", "a version such as 1.32", "correct the version"),
 ]
 ChartVersion = Annotated[
     str,
-    matching(
+    Matching(
         r"v?3\.[0-9]+\.[0-9]+([-+].*)?",
         "one exact version of chart 3, such as 3.9.1",
         "pin a version: `helm search repo kyverno --versions` lists them",
@@ -100,7 +155,7 @@ ChartVersion = Annotated[
 ]
 AddonVersion = Annotated[
     str,
-    matching(
+    Matching(
         r"v[0-9]+\.[0-9]+\.[0-9]+([-+].*)?",
         "one exact version of the add-on, such as v1.3.5",
         "copy it from the cluster's page of add-ons, or leave it out",
@@ -108,7 +163,7 @@ AddonVersion = Annotated[
 ]
 RegistryHost = Annotated[
     str,
-    matching(
+    Matching(
         r"(?=localhost|[^/]*[.:])[A-Za-z0-9]+([.-]+[A-Za-z0-9]+)*(:[0-9]{1,5})?"
         r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)*",
         "a registry host, with a '.' or a port, and an optional path, no scheme:"
@@ -118,7 +173,7 @@ RegistryHost = Annotated[
 ]
 HelmRepository = Annotated[
     str,
-    matching(
+    Matching(
         r"https?://[^\s/]+\S*",
         "the URL of a Helm repository, 'https://…'",
         "copy it from `helm repo list`; write an 'oci://' reference as kyverno.chart",
@@ -126,7 +181,7 @@ HelmRepository = Annotated[
 ]
 LabelKey = Annotated[
     str,
-    matching(
+    Matching(
         r"(?=(.{1,253}/)?[^/]{1,63}$)([a-z0-9]+([.-][a-z0-9]+)*/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?",
         "the key of a label (Kubernetes), such as 'cnpg.io/cluster'",
         "write the key alone, no '=' and no value: that a Pod has it is what counts",
@@ -134,19 +189,30 @@ LabelKey = Annotated[
 ]
 Certificate = Annotated[
     str,
-    matching(
-        r"(?s)\s*-----BEGIN CERTIFICATE-----\n.+-----END CERTIFICATE-----\s*",
+    Matching(
+        r"\s*-----BEGIN CERTIFICATE-----\n[\s\S]+-----END CERTIFICATE-----\s*",
         "certificates in PEM, '-----BEGIN CERTIFICATE-----' and so on",
         "write the text of the file, not its path",
     ),
 ]
 
 
+_ENCRYPTED = {
+    "type": "object",
+    "properties": {"secure": {"type": "string"}},
+    "required": ["secure"],
+    "additionalProperties": False,
+    "description": "written by `pulumi config set --secret --path`",
+}
+Secret = Annotated[SecretStr, WithJsonSchema(_ENCRYPTED)]
+"""A secret; in a stack file it is encrypted."""
+
+
 def _login_password(value: SecretStr) -> SecretStr:
-    plain = value.get_secret_value()
+    password = value.get_secret_value()
     classes = (r"[a-z]", r"[A-Z]", r"[0-9~!@#$%^&*()\-_=+|\[\]:,<.>/;\\]")
-    if not 8 <= len(plain) <= 20 or not all(re.search(each, plain) for each in classes):
-        raise _rejected(
+    if not 8 <= len(password) <= 20 or not all(re.search(each, password) for each in classes):
+        raise rejected(
             "8 to 20 characters with a lower-case and an upper-case letter and a digit or one of"
             " ~!@#$%^&*()-_=+\\|[]:,<.>/; (docs 6420/113750)",
             command("login.password", secret=True),
@@ -154,7 +220,7 @@ def _login_password(value: SecretStr) -> SecretStr:
     return value
 
 
-LoginPassword = Annotated[SecretStr, AfterValidator(_login_password)]
+LoginPassword = Annotated[Secret, AfterValidator(_login_password)]
 
 
 def _kubeconfig(value: SecretStr) -> SecretStr:
@@ -162,7 +228,7 @@ def _kubeconfig(value: SecretStr) -> SecretStr:
     try:
         cluster_in(value.get_secret_value())
     except ValueError as error:
-        raise _rejected(
+        raise rejected(
             "the text of a kubeconfig whose current-context leads to a cluster with a server;"
             f" {error}",
             "pipe the text of the file, not its path, into `pulumi config set --secret --path` for"
@@ -171,4 +237,4 @@ def _kubeconfig(value: SecretStr) -> SecretStr:
     return value
 
 
-Kubeconfig = Annotated[SecretStr, AfterValidator(_kubeconfig)]
+Kubeconfig = Annotated[Secret, AfterValidator(_kubeconfig)]

@@ -1,4 +1,4 @@
-"""Configs that stand, for tests to change one thing in."""
+"""Valid configs, for tests to change one thing in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stack's inputs: what stands, what does not, and what the user is told."""
+"""The stack's inputs: what is valid, what is not, and the error messages."""
 
 from __future__ import annotations
 
@@ -725,7 +725,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("base", "path", "value", "setting", "found", "allowed"), BAD)
-def test_what_cannot_stand_is_named_with_what_was_found_and_what_is_allowed(
+def test_an_invalid_setting_is_named_with_what_was_found_and_what_is_allowed(
     base: dict[str, Any], path: str, value: Any, setting: str, found: str, allowed: str
 ) -> None:
     (problem,) = problems(changed(base, path, value))
@@ -755,7 +755,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(path: str, near: 
     assert problem.do == near
 
 
-def test_the_native_engine_stands_with_private_namespaces_where_the_addon_brings_logins() -> None:
+def test_the_native_engine_is_valid_with_private_namespaces_where_the_addon_brings_logins() -> None:
     document = changed(ENTERPRISE, "redirect.engine", "MutatingAdmissionPolicy")
     for index in (0, 1):
         document = changed(document, f"clusters.{index}.kubernetesVersion", "1.36")
@@ -769,7 +769,7 @@ def test_an_addon_nobody_needs_is_warned_of() -> None:
     assert warnings(settings(changed(ENTERPRISE, "login.pods", "addon"))) == []
 
 
-def test_all_problems_are_reported_at_once() -> None:
+def test_all_problems_inside_sections_are_reported_at_once() -> None:
     document = changed(MICRO, "registry.edition", "Small")
     document = changed(document, "registry.namespaces", ["library", "bitnami", "BAD"])
     document = changed(document, "kyverno.replicas", 2)
@@ -778,19 +778,21 @@ def test_all_problems_are_reported_at_once() -> None:
         "volcengine:region",
         "registry.edition",
         "registry.namespaces[2].name",
-        "registry.namespaces[1]",
         "kyverno.replicas",
     }
 
 
-def test_items_are_numbered_as_they_were_written() -> None:
-    document = changed(MICRO, "registry.namespaces", ["BAD", "library", "bitnami"])
-    document = changed(document, "login.password", "Login-password-1")
-    found = {problem.setting for problem in problems(document)}
-    assert found == {"registry.namespaces[0].name", "registry.namespaces[2]"}
+def test_all_problems_between_settings_are_reported_at_once_when_each_is_valid() -> None:
+    document = changed(MICRO, "registry.namespaces", ["BAD", "bitnami"])
+    document = changed(document, "pullCheck.image", "other/image:1")
+    assert [each.setting for each in problems(document)] == ["registry.namespaces[0].name"]
+    document = changed(document, "registry.namespaces", [{"name": "library", "access": "Public"}])
+    document = changed(document, "kyverno", {"chart": "./chart", "repository": "https://a.example"})
+    found = [each.setting for each in problems(document)]
+    assert found == ["kyverno.repository", "pullCheck.image"]
 
 
-def test_two_clusters_in_one_vpc_stand_but_not_with_two_subnets() -> None:
+def test_two_clusters_in_one_vpc_are_valid_but_not_with_two_subnets() -> None:
     first = by_kubeconfig(kubeconfig("a"), name="a")
     same = changed(
         ENTERPRISE, "clusters", [first, {**first, "name": "b", "kubeconfig": kubeconfig("b")}]
@@ -849,7 +851,7 @@ class _Nothing(pulumi.runtime.Mocks):
         raise AssertionError(f"{args.token} was called")
 
 
-def test_a_secret_in_plain_is_refused_with_the_command_that_encrypts_it() -> None:
+def test_a_secret_in_plaintext_is_refused_with_the_command_that_encrypts_it() -> None:
     with pytest.raises(SettingsError) as caught:
         load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub"])
     (problem,) = caught.value.problems
@@ -890,7 +892,7 @@ def test_a_key_of_the_stack_file_that_is_no_section_is_refused(key: str, do: str
     assert problem.do == do
 
 
-def test_a_secret_in_plain_beside_an_encrypted_one_is_refused(
+def test_a_secret_in_plaintext_beside_an_encrypted_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import settings.reader as module
@@ -908,7 +910,7 @@ def test_a_secret_in_plain_beside_an_encrypted_one_is_refused(
         }
     }
     (tmp_path / "Pulumi.test.yaml").write_text(json.dumps(stack_file))
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "settings" / "reader.py"))
+    monkeypatch.setattr(module, "STACK_FILES", tmp_path)
     with pytest.raises(SettingsError) as caught:
         load_as_configured(
             changed(MICRO, "clusters", clusters),
@@ -924,8 +926,8 @@ def test_a_section_that_is_text_is_refused() -> None:
     values = {f"{PROJECT}:registry": "hub", "volcengine:region": "cn-beijing"}
     with pytest.raises(SettingsError) as caught:
         load_from(values, [])
-    assert caught.value.problems[0].setting == "registry"
-    assert caught.value.problems[0].found == "text, not a structure"
+    (problem,) = caught.value.problems
+    assert (problem.setting, problem.found) == ("registry", "text, not a structure")
 
 
 @pytest.mark.parametrize(
@@ -966,7 +968,7 @@ def test_replacement_is_allowed_on_the_day_named_and_on_no_other() -> None:
     assert not settings(MICRO).registry.replacement_allowed()
 
 
-def test_every_setting_of_the_model_is_described_in_the_project_file() -> None:
+def test_every_section_of_the_model_is_described_in_the_project_file() -> None:
     import yaml
 
     from tests.support.recorder import ROOT
