@@ -1,0 +1,128 @@
+"""What a stack's proxies serve and what its redirect leaves alone, as its stack file says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from components.policy_parts import EXCLUDED_NAMESPACES, EXCLUDED_POD_LABELS
+from components.redirect_policy import OPT_OUT_LABEL
+from components.types import Access, Way
+from inventory.reference import DOCKER_HUB, Reference
+from settings import Settings
+from settings.stack_file import read_stack_file
+
+_ALSO_DOCKER_HUB: Final = frozenset({"registry-1.docker.io", "registry.hub.docker.com"})
+"""Hosts that the redirect takes for Docker Hub's, beside those every parser does."""
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+"""Where the stack files are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """A proxy registry of one upstream."""
+
+    host: str
+    """The upstream; `docker.io` for Docker Hub."""
+    domain: str
+    """The proxy's own host name."""
+    namespaces: Mapping[str, Access]
+    """The upstream's namespaces that it has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """What the inventory knows of a stack, and assumes where it is given none."""
+
+    name: str | None = None
+    proxies: Sequence[Proxy] = ()
+    redirects: bool = True
+    """Whether any cluster of it redirects Pods at admission."""
+    excluded_namespaces: frozenset[str] = frozenset(EXCLUDED_NAMESPACES)
+    excluded_pod_labels: frozenset[str] = frozenset()
+    """Label keys that the stack's user named, beside those of known operators."""
+    sections: Mapping[str, Any] | None = None
+    """The stack file's sections as written; None without a stack."""
+    has_account: bool = False
+    """Whether the proxy has a Docker Hub account; without one it serves `library` alone."""
+
+    @property
+    def label_keys(self) -> frozenset[str]:
+        """The keys of Pods' labels that decide whether they are left alone."""
+        return frozenset({OPT_OUT_LABEL, *EXCLUDED_POD_LABELS, *self.excluded_pod_labels})
+
+    def proxy(self, host: str) -> Proxy | None:
+        """The proxy of a registry; None where it has none."""
+        return next((each for each in self.proxies if each.host == host), None)
+
+    def with_namespaces(self, more: Mapping[str, Mapping[str, Access]]) -> Stack:
+        """This stack, if these namespaces were added, by host."""
+        known = {each.host: each for each in self.proxies}
+        for host, namespaces in more.items():
+            before = known.get(host, Proxy(host=host, domain=f"(proxy of {host})", namespaces={}))
+            known[host] = replace(before, namespaces={**namespaces, **before.namespaces})
+        return replace(self, proxies=list(known.values()))
+
+
+def host_of(reference: Reference) -> str:
+    """The registry whose image it is: Docker Hub has several names."""
+    return DOCKER_HUB if reference.domain in _ALSO_DOCKER_HUB else reference.domain
+
+
+def namespace_of(reference: Reference) -> str | None:
+    """The namespace of a reference; a bare name at Docker Hub is in `library`."""
+    if reference.namespace is None and host_of(reference) == DOCKER_HUB:
+        return "library"
+    return reference.namespace
+
+
+def no_stack() -> Stack:
+    """A stack that serves nothing yet."""
+    return Stack(proxies=[Proxy(host=DOCKER_HUB, domain="(a proxy)", namespaces={})])
+
+
+def load_stack(name: str, folder: Path = REPOSITORY) -> Stack:
+    """The stack whose file is `Pulumi.<name>.yaml`.
+
+    Raises:
+        OSError: when there is no such file.
+        yaml.YAMLError: when it is no YAML.
+        SettingsError: when a setting is invalid.
+    """
+    file = read_stack_file(folder / f"Pulumi.{name}.yaml")
+    settings = file.settings
+    return Stack(
+        name=name,
+        proxies=_proxies(settings),
+        redirects=settings.redirect.enabled
+        and any(Way.ADMISSION in each.ways for each in settings.clusters),
+        excluded_namespaces=frozenset(
+            {
+                *EXCLUDED_NAMESPACES,
+                settings.kyverno.namespace,
+                *settings.redirect.exclude.namespaces,
+            }
+        ),
+        excluded_pod_labels=frozenset(settings.redirect.exclude.pod_labels),
+        sections=file.sections,
+        has_account=settings.dockerhub.username is not None,
+    )
+
+
+def _proxies(settings: Settings) -> list[Proxy]:
+    """Docker Hub's proxy first, then one for each upstream the settings name."""
+    registries = [
+        (DOCKER_HUB, settings.registry),
+        *((each.host, each) for each in getattr(settings, "upstreams", ())),
+    ]
+    return [
+        Proxy(
+            host=host,
+            domain=f"{registry.name}-{settings.region}.cr.volces.com",
+            namespaces={each.name: each.access for each in registry.namespaces},
+        )
+        for host, registry in registries
+    ]

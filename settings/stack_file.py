@@ -1,0 +1,83 @@
+"""A stack file read without Pulumi and without its secrets, for tools that only look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from settings.errors import PROJECT, Problem, SettingsError
+from settings.model import SECTIONS, Settings
+from settings.validation import validate
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackFile:
+    """What a stack file says."""
+
+    settings: Settings
+    """Its settings without secrets. The rules between settings are not checked."""
+    sections: Mapping[str, Any]
+    """Its sections as written, without secrets."""
+
+
+def read_stack_file(path: Path) -> StackFile:
+    """Read `Pulumi.<stack>.yaml`.
+
+    Raises:
+        OSError: when the file cannot be read.
+        yaml.YAMLError: when it is no YAML.
+        SettingsError: when a setting is invalid.
+    """
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = document.get("config") if isinstance(document, Mapping) else None
+    plain = _without_secrets(config if isinstance(config, Mapping) else {})
+    sections = {
+        name: _structure(plain[f"{PROJECT}:{name}"])
+        for name in SECTIONS
+        if f"{PROJECT}:{name}" in plain
+    }
+    region = plain.get("volcengine:region")
+    checked = validate({**sections, "volcengine:region": region or "unset"})
+    problems = list(checked.problems)
+    if not region:
+        problems.append(
+            Problem(
+                setting="volcengine:region",
+                found=f"nothing in {path.name}",
+                allowed="a Volcengine region such as cn-beijing",
+                do="pulumi config set volcengine:region cn-beijing",
+            )
+        )
+    if problems or checked.settings is None:
+        raise SettingsError(problems)
+    return StackFile(settings=checked.settings, sections=sections)
+
+
+def _without_secrets(value: Any) -> Any:
+    """The value without what is encrypted in it."""
+    if isinstance(value, Mapping):
+        return {
+            name: _without_secrets(child) for name, child in value.items() if not _secret(child)
+        }
+    if isinstance(value, list):
+        return [_without_secrets(child) for child in value if not _secret(child)]
+    return value
+
+
+def _secret(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"secure"}
+
+
+def _structure(value: Any) -> Any:
+    """A section; `pulumi config set` without `--path` writes it as JSON in a string."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
