@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from settings.errors import PROJECT, Problem, SettingsError
+from settings.errors import PROJECT
 from settings.model import SECTIONS, Settings
-from settings.validation import validate
+from settings.reader import validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +41,8 @@ def read_stack_file(path: Path) -> StackFile:
         for name in SECTIONS
         if f"{PROJECT}:{name}" in plain
     }
-    region = plain.get("volcengine:region")
-    checked = validate({**sections, "volcengine:region": region or "unset"})
-    problems = list(checked.problems)
-    if not region:
-        problems.append(
-            Problem(
-                setting="volcengine:region",
-                found=f"nothing in {path.name}",
-                allowed="a Volcengine region such as cn-beijing",
-                do="pulumi config set volcengine:region cn-beijing",
-            )
-        )
-    if problems or checked.settings is None:
-        raise SettingsError(problems)
-    return StackFile(settings=checked.settings, sections=sections)
+    settings = validate(sections, region=plain.get("volcengine:region"))
+    return StackFile(settings=settings, sections=sections)
 
 
 def _without_secrets(value: Any) -> Any:

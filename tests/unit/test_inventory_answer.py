@@ -252,7 +252,7 @@ def test_a_stack_file_with_a_mistake_is_an_error_that_names_it(tmp_path: Path) -
     (tmp_path / "Pulumi.x.yaml").write_text(
         "config: {vke-dockerhub-proxy:registry: {name: 1dev, namespaces: [library]}}"
     )
-    with pytest.raises(SettingsError, match=r"(?s)registry.name.*volcengine:region"):
+    with pytest.raises(SettingsError, match=r"(?s)volcengine:region.*registry.name"):
         load_stack("x", tmp_path)
 
 
