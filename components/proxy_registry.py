@@ -26,7 +26,7 @@ _REPLACES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyRegistryArgs:
-    """What a proxy registry is made of."""
+    """The settings of a proxy registry."""
 
     registry_name: str
     """The registry's name, unique in the account and region; part of its domain."""
@@ -37,7 +37,7 @@ class ProxyRegistryArgs:
     project: str = "default"
     """The Volcengine project the registry belongs to."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Resource tags; the API takes them only when the registry is made."""
+    """Resource tags; the API takes them only when the registry is created."""
     dockerhub_username: pulumi.Input[str] | None = None
     """The Docker Hub account to pull with; None pulls anonymously."""
     dockerhub_password: pulumi.Input[str] | None = None
@@ -109,7 +109,7 @@ class ProxyRegistry(pulumi.ComponentResource):
                 tags=registry.resource_tags,
                 cache=registry.proxy_cache,
                 wanted_username=args.dockerhub_username,
-            ).apply(lambda made: _confirmed(made, args))
+            ).apply(lambda created: _confirmed(created, args))
         )
         namespaces = [
             volcengine.cr.Namespace(
@@ -123,7 +123,7 @@ class ProxyRegistry(pulumi.ComponentResource):
             for namespace, access in sorted(args.namespaces.items())
         ]
         self.domain = pulumi.Output.all(self.registry_name, registry.domains).apply(
-            lambda made: _domain(*made)
+            lambda known: _domain(*known)
         )
         self.username = registry.username
         self.password = pulumi.Output.secret(args.login_password)
@@ -139,21 +139,21 @@ class ProxyRegistry(pulumi.ComponentResource):
         )
 
 
-def _confirmed(made: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
-    """The name of the registry as made, if it is the one wanted.
+def _confirmed(created: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
+    """The registry's name, if it is as the stack's config has it.
 
     Raises:
         pulumi.RunError: when the registry differs from what the stack says, which only a
             replacement could change.
     """
-    tags = {tag["key"]: tag["value"] for tag in made["tags"] or []}
+    tags = {tag["key"]: tag["value"] for tag in created["tags"] or []}
     missing_tags = {key: value for key, value in args.tags.items() if tags.get(key) != value}
-    username = (made["cache"] or {}).get("username") or None
+    username = (created["cache"] or {}).get("username") or None
     comparisons = (
-        ("registry.name", args.registry_name, made["name"]),
-        ("registry.edition", args.edition.value, made["edition"]),
+        ("registry.name", args.registry_name, created["name"]),
+        ("registry.edition", args.edition.value, created["edition"]),
         ("registry.tags", dict(args.tags), tags if missing_tags else dict(args.tags)),
-        ("dockerhub.username", made["wanted_username"] or None, username),
+        ("dockerhub.username", created["wanted_username"] or None, username),
     )
     differing = [
         f"{setting}: the stack says {wanted!r}, the registry has {found!r}"
@@ -163,7 +163,7 @@ def _confirmed(made: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
     if differing:
         listing = "\n  ".join(differing)
         raise pulumi.RunError(
-            f"registry {made['name']!r} differs from the stack's config and was left as it is\n"
+            f"registry {created['name']!r} differs from the stack's config and was left as it is\n"
             f"  {listing}\n"
             "  allowed: no change; the provider can only replace the registry, and its cache is"
             " lost\n"
@@ -172,10 +172,10 @@ def _confirmed(made: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
         )
     if surplus := sorted(set(tags) - set(args.tags)):
         pulumi.log.warn(
-            f"registry.tags: registry {made['name']!r} also has {', '.join(surplus)}; left alone,"
-            " because the provider can only replace the registry"
+            f"registry.tags: registry {created['name']!r} also has {', '.join(surplus)};"
+            " left alone, because the provider can only replace the registry"
         )
-    return str(made["name"])
+    return str(created["name"])
 
 
 def _domain(registry_name: str, domains: Sequence[Mapping[str, Any]]) -> str:

@@ -9,10 +9,10 @@ import yaml
 
 
 def cluster_in(kubeconfig: str) -> str:
-    """What tells the cluster of a kubeconfig's current context from others, as text.
+    """What identifies the cluster of a kubeconfig's current context, as text.
 
     That is its address with its authority, and a command that gets the login: some gateways serve
-    many clusters at one address and tell them apart by it.
+    many clusters at one address and differ in that command.
 
     Raises:
         ValueError: when it leads to no cluster. Pulumi's provider would take another one then, the

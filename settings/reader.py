@@ -136,7 +136,7 @@ def _in_plaintext(path: errors.Path) -> Problem:
     setting = setting_path(path)
     return Problem(
         setting=setting,
-        found="a secret in plain text (not shown)",
+        found="a secret in plaintext (not shown)",
         allowed="an encrypted value",
         do=f"change this secret, it was in a file; then {command(setting, secret=True)}",
     )

@@ -856,7 +856,7 @@ def test_a_secret_in_plaintext_is_refused_with_the_command_that_encrypts_it() ->
         load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub"])
     (problem,) = caught.value.problems
     assert problem.setting == "login.password"
-    assert problem.found == "a secret in plain text (not shown)"
+    assert problem.found == "a secret in plaintext (not shown)"
     assert "pulumi config set --secret --path 'vke-dockerhub-proxy:login.password'" in problem.do
     assert "Login-password-1" not in str(caught.value)
 
@@ -918,7 +918,7 @@ def test_a_secret_in_plaintext_beside_an_encrypted_one_is_refused(
         )
     (problem,) = caught.value.problems
     assert problem.setting == "clusters[1].kubeconfig"
-    assert problem.found == "a secret in plain text (not shown)"
+    assert problem.found == "a secret in plaintext (not shown)"
     assert "kubeconfig-secret" not in str(caught.value)
 
 
