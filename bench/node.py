@@ -16,7 +16,7 @@ import typer
 from bench.mirror import NO_MIRROR, Measured, MirrorBench, Times
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd
-from rehearsal.deploy.stack import EngineName, deploy
+from rehearsal.deploy.stack import Runner, deploy
 from rehearsal.locations import CHECKOUT
 from rehearsal.progress import Progress
 from rehearsal.stage import new_folder, stage
@@ -66,7 +66,7 @@ def _measured(version: Containerd, rounds: int, progress: Progress) -> Measured:
     programs = real_node.programs(version, progress)
     folder = new_folder()
     with stage(folder, progress, node=programs) as run:
-        outputs = deploy(run, EngineName.EMBEDDED, progress)
+        outputs = deploy(run, Runner.EMBEDDED, progress)
         measured = MirrorBench(run, str(outputs["domain"]), progress).measure(rounds)
     shutil.rmtree(folder)
     return measured

@@ -22,14 +22,13 @@ from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import CgroupError, Containerd, NetworkError, Programs
 from rehearsal.deploy import stack as deploying
 from rehearsal.deploy.embedded import ApplyError
-from rehearsal.deploy.policy_switch import PolicyEngine, switch
-from rehearsal.deploy.stack import EngineName, NotDeployedError
+from rehearsal.deploy.stack import NotDeployedError, PolicyEngine, Runner
 from rehearsal.locations import RUNS
 from rehearsal.parts.build import PARTS, PartError, obtain
 from rehearsal.parts.debian import PackageError
 from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress
-from rehearsal.proof import ProofError
+from rehearsal.proof import ProofError, in_force
 from rehearsal.proof import prove as show_proof
 from rehearsal.stage import Run, api_client, end_on_interrupt, new_folder, stage
 from rehearsal.supervisor import NotUpError
@@ -42,9 +41,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Engine = Annotated[
-    EngineName | None,
-    typer.Option(help="What runs the program; the Pulumi CLI where it is on PATH."),
+RunnerOption = Annotated[
+    Runner | None,
+    typer.Option("--runner", help="What runs the program; the Pulumi CLI where it is on PATH."),
 ]
 
 Node = Annotated[
@@ -108,14 +107,14 @@ def _told() -> Iterator[None]:
 
 
 @app.command()
-def run(engine: Engine = None, node: Node = None, containerd: NodeContainerd = None) -> None:
+def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContainerd = None) -> None:
     """Start everything, deploy the stack, show the proof, take everything down."""
     progress = Progress()
     with _told():
         programs = _node(node, containerd, progress)
         folder = new_folder()
         with stage(folder, progress, node=programs) as started:
-            outputs = deploying.deploy(started, engine or deploying.default_engine(), progress)
+            outputs = deploying.deploy(started, runner or deploying.default_runner(), progress)
             show_proof(started, outputs, progress)
     shutil.rmtree(folder)
 
@@ -149,11 +148,35 @@ def hold(folder: Path, node: Node = None, containerd: NodeContainerd = None) -> 
 
 
 @app.command()
-def deploy(engine: Engine = None) -> None:
-    """Deploy the rehearsal's stack on what `up` started; print its outputs."""
+def deploy(
+    runner: RunnerOption = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Another value than the stack file's, such as redirect.engine=MutatingPolicy.",
+        ),
+    ] = None,
+) -> None:
+    """Deploy the rehearsal's stack on what `up` started; print its outputs.
+
+    What an earlier deployment left and this one does not declare is deleted.
+    """
     with _told():
-        outputs = deploying.deploy(current(), engine or deploying.default_engine(), Progress())
+        outputs = deploying.deploy(
+            current(),
+            runner or deploying.default_runner(),
+            Progress(),
+            dict(_key_and_value(each) for each in config or ()),
+        )
     typer.echo(json.dumps(outputs, indent=2, default=repr))
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not key or not sign:
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--config")
+    return key, value
 
 
 @app.command()
@@ -168,14 +191,17 @@ def prove() -> None:
 def admit(
     namespace: Annotated[str, typer.Option(help="The namespace the Pods are made in.")] = "default",
     workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 4,
-    engine: Annotated[
-        PolicyEngine | None, typer.Option(help="Put this engine's policy in force first.")
+    policy_engine: Annotated[
+        PolicyEngine | None, typer.Option(help="Deploy the stack with this engine first.")
     ] = None,
 ) -> None:
     """Image references on standard input → what the API server admits, a JSON line each."""
-    if engine is not None:
+    if policy_engine is not None:
         with _told():
-            switch(current(), engine, Progress())
+            started = current()
+            runner = deploying.runner_of(started)
+            outputs = deploying.deploy(started, runner, Progress(), policy_engine.config())
+            in_force(started, str(outputs["domain"]))
     references = (line.rstrip("\n") for line in sys.stdin)
     for each in admission.admit(
         api_client(current()), references, namespace=namespace, workers=workers

@@ -1,16 +1,20 @@
 """The embedded applier: the stack's own program, with every resource it registers really applied.
 
 It stands behind the Pulumi SDK's monitor seam in place of the CLI and the provider plugins. It is
-not a second Pulumi: no diff, no state, no refresh, no destroy; a rehearsal starts from nothing.
+not a second Pulumi: no diff, no refresh, and no state but a list of what it deployed. Everything is
+applied each time; what the list names and the program no longer registers is deleted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import runpy
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,9 @@ from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.settings import SETTINGS, get_root_resource, set_root_resource
 from pulumi.runtime.stack import Stack, run_pulumi_func
 
+from rehearsal.cluster.control_plane import write_private
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
+from rehearsal.deploy.resources import Deployed
 from rehearsal.deploy.stack_file import StackConfig
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.progress import Progress
@@ -29,19 +35,31 @@ from rehearsal.progress import Progress
 _MARK, _SECRET = rpc._special_sig_key, rpc._special_secret_sig  # noqa: SLF001 - no public names
 
 
+_SETTLE_SECONDS = 5.0
+"""As long as the stack's own hook holds an update after a new policy; hooks are the CLI's."""
+
+
 class ApplyError(Exception):
-    """A resource could not be applied; the message names it."""
+    """A resource could not be applied or deleted; the message names it."""
 
 
 class Applier(Mocks):
     """Applies what a program registers, in the order its dependencies allow."""
 
     def __init__(
-        self, kubernetes: KubernetesApplier, volcengine: VolcengineApplier, progress: Progress
+        self,
+        kubernetes: KubernetesApplier,
+        volcengine: VolcengineApplier,
+        progress: Progress,
+        record: Path,
     ) -> None:
         self._kubernetes = kubernetes
         self._volcengine = volcengine
         self._progress = progress
+        self._record = record
+        self._before = _read(record)
+        self._applied: list[Deployed] = []
+        self._lock = threading.Lock()
         self.errors: list[ApplyError] = []
         """What could not be applied, first failure first."""
 
@@ -59,22 +77,59 @@ class Applier(Mocks):
                 if args.typ == "pulumi:providers:kubernetes":
                     self._kubernetes.add_cluster(args.name, inputs["kubeconfig"])
                     return args.name, args.inputs
-                package = args.typ.partition(":")[0]
+                package, cluster = args.typ.partition(":")[0], ""
                 if package == "kubernetes":
+                    # providers are named <urn>::<id>, and the id is the provider's name here
                     cluster = (args.provider or "").rpartition("::")[2]
-                    made = self._kubernetes.apply(cluster, args.typ, inputs)
+                    applied = self._kubernetes.apply(cluster, args.typ, inputs)
                 elif package == "volcengine":
-                    made = self._volcengine.apply(args.typ, inputs)
+                    applied = self._volcengine.apply(args.typ, inputs)
                 else:
                     raise ApplyError(f"nothing here applies the package {package!r}")
         except Exception as error:
             self.errors.append(ApplyError(f"{args.typ} {args.name!r}: {error}"))
             raise self.errors[-1] from error
-        return made.id, {**made.outputs, **args.inputs}
+        with self._lock:
+            self._applied.append(Deployed(args.typ, cluster, applied.id))
+            self._save([*self._undeclared(), *self._applied])
+        return applied.id, {**applied.outputs, **args.inputs}
+
+    def delete_undeclared(self) -> None:
+        """Delete what an earlier deployment left and this one did not register, last first.
+
+        Raises:
+            ApplyError: naming the resource, when it cannot be deleted; it stays in the record.
+        """
+        undeclared = self._undeclared()
+        if any(each.cluster for each in undeclared):
+            time.sleep(_SETTLE_SECONDS)
+        while undeclared:
+            kind, cluster, identity = undeclared[-1]
+            try:
+                with self._progress.step(f"deleting {kind} {identity}"):
+                    if cluster:
+                        self._kubernetes.delete(cluster, kind, identity)
+                    else:
+                        self._volcengine.delete(kind, identity)
+            except Exception as error:
+                raise ApplyError(f"{kind} {identity!r} cannot be deleted: {error}") from error
+            undeclared.pop()
+            self._save([*undeclared, *self._applied])
+
+    def _undeclared(self) -> list[Deployed]:
+        return [each for each in self._before if each not in self._applied]
+
+    def _save(self, deployed: Sequence[Deployed]) -> None:
+        write_private(self._record, json.dumps(deployed))
 
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         """Answer a look-up."""
         return self._volcengine.look_up(args.token, plain(args.args)), []
+
+
+def _read(record: Path) -> list[Deployed]:
+    """What was deployed so far, in the order it was applied."""
+    return [Deployed(*each) for each in json.loads(record.read_text())] if record.exists() else []
 
 
 def plain(value: Any) -> Any:
@@ -86,6 +141,22 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(child) for child in value]
     return value
+
+
+def deploy(program: Path, stack: str, config: StackConfig, applier: Applier) -> dict[str, Any]:
+    """Run the program, then delete what it does not register any more; its outputs, see run().
+
+    Raises:
+        ApplyError: naming the first resource that could not be applied, or could not be deleted.
+    """
+    try:
+        outputs = run(program, stack, config, applier)
+    except Exception:
+        if applier.errors:
+            raise applier.errors[0] from None
+        raise
+    applier.delete_undeclared()
+    return outputs
 
 
 def run(

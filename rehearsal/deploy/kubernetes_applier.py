@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes import dynamic
+from kubernetes import client, dynamic
 
 from rehearsal.cluster.control_plane import client_of, write_private
-from rehearsal.deploy.made import Made
+from rehearsal.deploy.resources import Applied
 
 _FIELD_MANAGER = "rehearsal"
 _WAIT_FOR = "pulumi.com/waitFor"
+_RELEASE = "kubernetes:helm.sh/v3:Release"
 _ROLLED_OUT = {"Deployment", "DaemonSet", "StatefulSet"}
 
 
@@ -28,43 +29,75 @@ class KubernetesApplier:
     def __init__(self, parts: Mapping[str, Path], folder: Path) -> None:
         self._parts = parts
         self._folder = folder
-        self._clusters: dict[str, Path] = {}
         self._lock = threading.Lock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def add_cluster(self, name: str, kubeconfig: str) -> None:
-        """Take note of a provider and the kubeconfig it was given."""
-        path = self._folder / f"{name}.kubeconfig"
-        write_private(path, kubeconfig)
-        self._clusters[name] = path
+        """Keep the kubeconfig of a provider, also for deletions in a later deployment."""
+        write_private(self._kubeconfig(name), kubeconfig)
 
-    def apply(self, cluster: str, kind: str, inputs: Mapping[str, Any]) -> Made:
+    def _kubeconfig(self, cluster: str) -> Path:
+        return self._folder / f"{cluster}.kubeconfig"
+
+    def apply(self, cluster: str, kind: str, inputs: Mapping[str, Any]) -> Applied:
         """Apply one resource to a cluster and wait until it is what Pulumi calls ready.
 
         Raises:
-            KeyError: when the program gave the resource no explicit provider.
+            RuntimeError: when it does not become ready, or has no explicit provider.
         """
-        kubeconfig = self._clusters[cluster]
-        if kind == "kubernetes:helm.sh/v3:Release":
+        kubeconfig = self._kubeconfig(cluster)
+        if kind == _RELEASE:
             return self._install(kubeconfig, inputs)
         return self._apply(kubeconfig, inputs)
 
-    def _apply(self, kubeconfig: Path, manifest: Mapping[str, Any]) -> Made:
+    def delete(self, cluster: str, kind: str, identity: str) -> None:
+        """Delete a resource by its id and wait until it is gone; one not there is no error.
+
+        Raises:
+            RuntimeError: when it cannot be deleted.
+        """
+        namespace, _, name = identity.rpartition("/")
+        inside = ["-n", namespace] if namespace else []
+        if kind == _RELEASE:
+            command: list[str | Path] = [
+                self._parts["helm"],
+                "uninstall",
+                name,
+                "--wait",
+                "--ignore-not-found",
+            ]
+        else:
+            _, api_version, word = kind.split(":")
+            target = _target(api_version.removeprefix("core/"), word, name)
+            command = ["delete", target, "--ignore-not-found"]
+        program = self._parts["helm" if kind == _RELEASE else "kubectl"]
+        self._run(self._kubeconfig(cluster), program, *command, *inside, "--timeout=120s")
+
+    def _apply(self, kubeconfig: Path, manifest: Mapping[str, Any]) -> Applied:
         kind, metadata = manifest["kind"], manifest["metadata"]
         with self._lock:  # discovery keeps a cache file that threads must not write together
             api = dynamic.DynamicClient(client_of(kubeconfig))  # type: ignore[no-untyped-call]
             resource = api.resources.get(api_version=manifest["apiVersion"], kind=kind)
-        found = resource.server_side_apply(
-            body=dict(manifest),
-            name=metadata["name"],
-            namespace=metadata.get("namespace"),
-            field_manager=_FIELD_MANAGER,
-            force_conflicts=True,
-        ).to_dict()
         namespace = ["-n", metadata["namespace"]] if metadata.get("namespace") else []
-        target = f"{kind.lower()}.{_group(manifest['apiVersion'])}/{metadata['name']}".replace(
-            "./", "/"
-        )
+        target = _target(manifest["apiVersion"], kind, metadata["name"])
+
+        def applied() -> dict[str, Any]:
+            found: dict[str, Any] = resource.server_side_apply(
+                body=dict(manifest),
+                name=metadata["name"],
+                namespace=metadata.get("namespace"),
+                field_manager=_FIELD_MANAGER,
+                force_conflicts=True,
+            ).to_dict()
+            return found
+
+        try:
+            found = applied()
+        except client.ApiException as error:
+            if "immutable" not in str(error.body):
+                raise
+            self._kubectl(kubeconfig, "delete", *namespace, target, "--timeout=120s")
+            found = applied()
         if kind in _ROLLED_OUT:
             self._kubectl(kubeconfig, "rollout", "status", *namespace, target, "--timeout=120s")
         if kind == "Job":
@@ -76,9 +109,9 @@ class KubernetesApplier:
                 kubeconfig, "wait", *namespace, target, f"--for={condition}", "--timeout=120s"
             )
         name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
-        return Made(id=name, outputs={"status": found.get("status", {})})
+        return Applied(id=name, outputs={"status": found.get("status", {})})
 
-    def _install(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> Made:
+    def _install(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> Applied:
         repository = (inputs.get("repositoryOpts") or {}).get("repo")
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=self._folder) as values:
             yaml.safe_dump(dict(inputs.get("values") or {}), values)
@@ -97,7 +130,7 @@ class KubernetesApplier:
             "status": "deployed",
             "version": inputs["version"],
         }
-        return Made(id=f"{inputs['namespace']}/{inputs['name']}", outputs={"status": status})
+        return Applied(id=f"{inputs['namespace']}/{inputs['name']}", outputs={"status": status})
 
     def _kubectl(self, kubeconfig: Path, *words: str) -> None:
         self._run(kubeconfig, self._parts["kubectl"], *words)
@@ -114,10 +147,10 @@ class KubernetesApplier:
             raise RuntimeError(done.stderr.strip() or done.stdout.strip())
 
 
-def _group(api_version: str) -> str:
-    """An API version's group with its version in front, as kubectl writes types; '' for core."""
+def _target(api_version: str, kind: str, name: str) -> str:
+    """A resource as kubectl names it, its type with version and group where it has a group."""
     group, _, version = api_version.rpartition("/")
-    return f"{version}.{group}" if group else ""
+    return f"{kind}.{version}.{group}/{name}" if group else f"{kind}/{name}"
 
 
 def _conditions(metadata: Mapping[str, Any]) -> list[str]:

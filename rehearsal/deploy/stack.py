@@ -1,4 +1,4 @@
-"""Deploying the rehearsal's stack on a stage, by either engine."""
+"""Deploying the rehearsal's stack on a stage, by either runner."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from pulumi import automation
 
 from rehearsal.cluster.control_plane import write_private
 from rehearsal.deploy import embedded
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
-from rehearsal.deploy.stack_file import StackConfig, read
+from rehearsal.deploy.stack_file import StackConfig, changed, read
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
@@ -25,6 +27,7 @@ from rehearsal.progress import Progress
 from rehearsal.stage import Run
 
 STACK = "rehearsal"
+STACK_FILE = f"Pulumi.{STACK}.yaml"
 _OUTPUTS = "outputs.json"
 
 
@@ -35,33 +38,73 @@ class NotDeployedError(Exception):
         super().__init__("the stack is not deployed yet; run `python -m rehearsal deploy`")
 
 
-class EngineName(StrEnum):
+class Runner(StrEnum):
     """What runs the program."""
 
     PULUMI = "pulumi"
     EMBEDDED = "embedded"
 
 
-def default_engine() -> EngineName:
+class PolicyEngine(StrEnum):
+    """What a redirect policy is written for."""
+
+    CLUSTER_POLICY = "ClusterPolicy"
+    MUTATING_POLICY = "MutatingPolicy"
+    MUTATING_ADMISSION_POLICY = "MutatingAdmissionPolicy"
+
+    def config(self) -> dict[str, str]:
+        """What it takes in the rehearsal's config, see deploy().
+
+        The native one adds no pull secrets to Pods, so VKE's add-on has to bring the logins.
+        """
+        config = {"redirect.engine": self.value}
+        if self is PolicyEngine.MUTATING_ADMISSION_POLICY:
+            config |= {"login.pods": "addon", "clusters[0].kubernetesVersion": "'1.37'"}
+        return config
+
+
+def default_runner() -> Runner:
     """The Pulumi CLI where it is on PATH, else the embedded applier."""
-    return EngineName.PULUMI if shutil.which("pulumi") else EngineName.EMBEDDED
+    return Runner.PULUMI if shutil.which("pulumi") else Runner.EMBEDDED
 
 
-def stack_config(run: Run) -> StackConfig:
-    """The config in `Pulumi.rehearsal.yaml`."""
-    return read(CHECKOUT / f"Pulumi.{STACK}.yaml", run.environment()["PULUMI_CONFIG_PASSPHRASE"])
-
-
-def deploy(run: Run, engine: EngineName, progress: Progress) -> dict[str, Any]:
-    """Deploy the rehearsal's stack; its outputs, secret ones as `embedded.Secret`.
+def runner_of(run: Run) -> Runner:
+    """What runs the stack that is deployed on this stage.
 
     Raises:
-        embedded.ApplyError: naming the resource that could not be applied; of the Pulumi engine the
+        NotDeployedError: when it was not deployed yet, or not to its end.
+    """
+    outputs_of(run)
+    return Runner.EMBEDDED if (run.folder / _OUTPUTS).is_file() else Runner.PULUMI
+
+
+def stack_config(run: Run, config: Mapping[str, str] | None = None) -> StackConfig:
+    """The config in `Pulumi.rehearsal.yaml` with other values, see deploy()."""
+    return read(_stack_file(run, config), run.environment()["PULUMI_CONFIG_PASSPHRASE"])
+
+
+def _stack_file(run: Run, config: Mapping[str, str] | None) -> Path:
+    project = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["name"]
+    path = run.folder / STACK_FILE
+    write_private(path, changed((CHECKOUT / STACK_FILE).read_text(), project, config or {}))
+    return path
+
+
+def deploy(
+    run: Run, runner: Runner, progress: Progress, config: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Deploy the rehearsal's stack; its outputs, secret ones as `embedded.Secret`.
+
+    `config` has values, as YAML, that differ from the stack file's, by their path in it. What an
+    earlier deployment left and this one does not declare is deleted.
+
+    Raises:
+        embedded.ApplyError: naming the resource that could not be applied; of the Pulumi CLI the
             progress names it, in the CLI's words.
     """
-    if engine is EngineName.PULUMI:
-        return _by_cli(run, progress)
-    outputs = _embedded(run, progress)
+    if runner is Runner.PULUMI:
+        return _by_cli(run, progress, config)
+    outputs = _embedded(run, progress, config)
     plain = {
         name: {"value": value.value, "secret": True}
         if isinstance(value, embedded.Secret)
@@ -73,7 +116,7 @@ def deploy(run: Run, engine: EngineName, progress: Progress) -> dict[str, Any]:
 
 
 def outputs_of(run: Run) -> dict[str, Any]:
-    """The outputs of the stack as it was last deployed on this stage, by either engine.
+    """The outputs of the stack as it was last deployed on this stage, by either runner.
 
     Raises:
         NotDeployedError: when it was not deployed yet, or not to its end.
@@ -92,27 +135,28 @@ def outputs_of(run: Run) -> dict[str, Any]:
     return outputs
 
 
-def _embedded(run: Run, progress: Progress) -> dict[str, Any]:
+def _embedded(run: Run, progress: Progress, config: Mapping[str, str] | None) -> dict[str, Any]:
     parts = obtain(("kubernetes", "helm"), progress)
+    folder = run.folder / "embedded"
     applier = embedded.Applier(
-        KubernetesApplier(parts, run.folder / "engine"),
+        KubernetesApplier(parts, folder),
         VolcengineApplier(run.environment()),
         progress,
+        folder / "deployed.json",
     )
-    try:
-        return embedded.run(CHECKOUT, STACK, stack_config(run), applier)
-    except Exception:
-        if applier.errors:
-            raise applier.errors[0] from None
-        raise
+    return embedded.deploy(CHECKOUT, STACK, stack_config(run, config), applier)
 
 
-def _by_cli(run: Run, progress: Progress) -> dict[str, Any]:
-    stack = cli_stack(run)
+def _by_cli(run: Run, progress: Progress, config: Mapping[str, str] | None) -> dict[str, Any]:
+    stack, config_file = cli_stack(run), str(_stack_file(run, config))
     here = psutil.Process()
     before = here.children(recursive=True)
     with ThreadPoolExecutor(max_workers=1) as thread:
-        update = thread.submit(stack.up, on_output=lambda text: progress.say(text.rstrip()))
+        update = thread.submit(
+            stack.up,
+            on_output=lambda text: progress.say(text.rstrip()),
+            config_file=config_file,
+        )
         try:
             return _values(update.result().outputs)
         except automation.CommandError:

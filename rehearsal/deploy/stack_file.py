@@ -1,10 +1,11 @@
-"""Reading a stack file as the Pulumi CLI does, secrets of the passphrase provider included."""
+"""Reading and changing a stack file as the Pulumi CLI does, secrets by passphrase included."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,23 @@ class StackConfig:
     """Every key with its value, structures as JSON, secrets decrypted."""
     secret_keys: frozenset[str]
     """The keys that are, or hold, a secret."""
+
+
+def changed(text: str, project: str, config: Mapping[str, str]) -> str:
+    """A stack file's text with other values, as `pulumi config set --path` puts them.
+
+    `config` has a value, as YAML, for each path: `redirect.engine`, `clusters[0].ways`.
+    """
+    document = yaml.safe_load(text)
+    for path, value in config.items():
+        namespace, _, inner = path.rpartition(":")
+        first, *words = re.findall(r"[^.[\]]+", inner)
+        node: Any = document["config"]
+        keys = [f"{namespace or project}:{first}", *words]
+        for key in keys[:-1]:
+            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+        node[keys[-1]] = yaml.safe_load(value)
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 def read(path: Path, passphrase: str) -> StackConfig:

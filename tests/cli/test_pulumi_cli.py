@@ -117,7 +117,7 @@ def test_a_failed_update_ends_the_rehearsal_with_the_clis_own_words(cli: Cli) ->
     assert httpx.post(faults, json=fault, trust_env=False).is_success
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "rehearsal", "deploy", "--engine", "pulumi"],
+            [sys.executable, "-m", "rehearsal", "deploy", "--runner", "pulumi"],
             cwd=CHECKOUT,
             env={**os.environ, "REHEARSAL_RUN": str(cli.run.folder)},
             capture_output=True,
@@ -134,7 +134,7 @@ def test_a_failed_update_ends_the_rehearsal_with_the_clis_own_words(cli: Cli) ->
 
 def test_ctrl_c_ends_the_cli_with_its_plugins() -> None:
     before = {each.pid for each in psutil.process_iter()}
-    folder = interrupted_at("rehearsal-kyverno-release", "--no-node", engine="pulumi")
+    folder = interrupted_at("rehearsal-kyverno-release", "--no-node", runner="pulumi")
     left = [each for each in psutil.process_iter(["name"]) if each.pid not in before]
     assert [each for each in left if each.info["name"].startswith("pulumi")] == []
     rehearsal("down", folder=folder)

@@ -43,9 +43,7 @@ from rehearsal.processes import Processes, answers
 from rehearsal.progress import Progress
 from tests.support.machine import Machine, need, processes_with
 from tests.support.volcengine_stage import (
-    ACCESS_KEY,
     MICRO_PROXY,
-    SECRET_KEY,
     RunningEmulator,
     config_of,
     run_emulator,
@@ -474,15 +472,9 @@ def deploy_node_mirror(cluster: Cluster, folder: Path) -> None:
     parts = obtain(("kubernetes", "helm"), Progress())
     applier = embedded.Applier(
         KubernetesApplier(parts, folder / "engine"),
-        VolcengineApplier(
-            {
-                "VOLCENGINE_ACCESS_KEY": ACCESS_KEY,
-                "VOLCENGINE_SECRET_KEY": SECRET_KEY,
-                "VOLCENGINE_REGION": "cn-beijing",
-                "VOLCENGINE_ENDPOINT": cluster.volcengine.url.removeprefix("http://"),
-            }
-        ),
+        VolcengineApplier(cluster.volcengine.environment),
         Progress(),
+        folder / "deployed.json",
     )
     config = StackConfig(values={}, secret_keys=frozenset())
     embedded.run(program, "test", config, applier)

@@ -29,7 +29,7 @@ def machine() -> Machine:
 
 def test_a_rehearsal_shows_the_three_ways_on_a_real_node(machine: Machine) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "rehearsal", "run", "--engine", "embedded"],
+        [sys.executable, "-m", "rehearsal", "run", "--runner", "embedded"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,

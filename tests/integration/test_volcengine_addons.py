@@ -13,9 +13,7 @@ from rehearsal import wait
 from rehearsal.cloud.api.config import Cluster, Delays
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from tests.support.volcengine_stage import (
-    ACCESS_KEY,
     NO_DELAYS,
-    SECRET_KEY,
     Refused,
     RunningEmulator,
 )
@@ -194,14 +192,7 @@ def test_the_embedded_applier_installs_an_addon_and_waits_for_it(
     start_emulator: Start, clusters: list[Cluster], delays: Delays
 ) -> None:
     vke = start_emulator(clusters=clusters, delays=delays)
-    applier = VolcengineApplier(
-        {
-            "VOLCENGINE_ACCESS_KEY": ACCESS_KEY,
-            "VOLCENGINE_SECRET_KEY": SECRET_KEY,
-            "VOLCENGINE_REGION": "cn-beijing",
-            "VOLCENGINE_ENDPOINT": vke.url.removeprefix("http://"),
-        }
-    )
+    applier = VolcengineApplier(vke.environment)
     inputs = {
         "clusterId": "ccopen",
         "name": NAME,

@@ -23,6 +23,6 @@ def run() -> Iterator[Run]:
 @pytest.fixture(scope="package")
 def deployed(run: Run) -> Run:
     """The stage with the stack on it."""
-    rehearsal("deploy", "--engine", "embedded", folder=run.folder)
+    rehearsal("deploy", "--runner", "embedded", folder=run.folder)
     assert outputs_of(run)["domain"]
     return run

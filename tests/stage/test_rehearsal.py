@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import yaml
 from kubernetes import client
 
 from components.labels import NAMESPACE
@@ -25,17 +24,12 @@ from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
 from rehearsal.deploy import embedded
-from rehearsal.deploy.kubernetes_applier import KubernetesApplier
-from rehearsal.deploy.policy_switch import PolicyEngine, switch
-from rehearsal.deploy.stack import outputs_of, stack_config
-from rehearsal.deploy.volcengine_applier import VolcengineApplier
+from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import KWOK_NODES, Run, api_client
-from tests.support.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
-
-DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
+from tests.support.rehearsals import DOMAIN, interrupted_at, rehearsal, run_of, up_interrupted_at
 
 
 def test_the_stack_is_deployed_through_the_emulated_api(deployed: Run) -> None:
@@ -158,22 +152,11 @@ def test_secrets_are_private_files_and_in_no_log_and_no_command_line(deployed: R
 
 
 def test_a_resource_that_cannot_be_applied_is_named(run: Run) -> None:
-    config = stack_config(run)
-    registry = yaml.safe_load(config.values["vke-dockerhub-proxy:registry"])
-    registry["name"] = "second"
-    values = {**config.values, "vke-dockerhub-proxy:registry": json.dumps(registry)}
     url = f"http://{run.volcengine}/-/faults"
     fault = {"action": "CreateRegistry", "code": "QuotaExceeded", "status": 400}
     assert httpx.post(url, json=fault, trust_env=False).is_success
-    applier = embedded.Applier(
-        KubernetesApplier(obtain(("kubernetes", "helm"), Progress()), run.folder / "engine"),
-        VolcengineApplier(run.environment()),
-        Progress(),
-    )
-    changed = type(config)(values=values, secret_keys=config.secret_keys)
-    with pytest.raises(Exception, match="dockerhub-registry"):
-        embedded.run(CHECKOUT, "rehearsal", changed, applier)
-    assert "QuotaExceeded" in str(applier.errors[0])
+    with pytest.raises(embedded.ApplyError, match=r"(?s)dockerhub-registry.*QuotaExceeded"):
+        deploy(run, Runner.EMBEDDED, Progress(), {"registry.name": "second"})
     httpx.delete(url, trust_env=False)
 
 
@@ -181,7 +164,7 @@ def test_a_resource_that_cannot_be_applied_is_named(run: Run) -> None:
 def test_admit_can_put_each_engine_in_force(deployed: Run, engine: str) -> None:
     written = ["nginx", "quay.io/a/b:1", "bitnami/redis@sha256:" + "0" * 64]
     lines = rehearsal(
-        "admit", "--engine", engine, folder=deployed.folder, stdin="\n".join(written)
+        "admit", "--policy-engine", engine, folder=deployed.folder, stdin="\n".join(written)
     ).splitlines()
     assert [json.loads(line)["admitted"] for line in lines] == [
         f"{DOMAIN}/library/nginx",
@@ -201,7 +184,6 @@ def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice
         while not stopped.is_set():
             admitted.extend(each.admitted for each in admit(api, ["nginx"] * 20, workers=2))
 
-    switch(deployed, PolicyEngine.CLUSTER_POLICY, Progress())
     asking = threading.Thread(target=ask)
     asking.start()
     try:
@@ -210,13 +192,30 @@ def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice
             PolicyEngine.MUTATING_ADMISSION_POLICY,
             PolicyEngine.CLUSTER_POLICY,
         ):
-            switch(deployed, engine, Progress())
+            deploy(deployed, Runner.EMBEDDED, Progress(), engine.config())
             time.sleep(1)
     finally:
         stopped.set()
         asking.join()
     assert len(admitted) > 100
     assert set(admitted) == {f"{DOMAIN}/library/nginx"}
+
+
+def test_a_second_deployment_deletes_what_it_does_not_declare(deployed: Run) -> None:
+    kubectl = obtain(("kubernetes",), Progress())["kubectl"]
+    mirrors = ("get", "daemonset", "--all-namespaces", "-o", "name")
+    assert _kubectl(kubectl, deployed, *mirrors)
+    config = {
+        "clusters[0].ways": "[admission]",
+        "registry.namespaces": "[{name: library, access: Public}]",
+    }
+    outputs = deploy(deployed, Runner.EMBEDDED, Progress(), config)
+    assert outputs["namespaces"] == ["library"]
+    assert _kubectl(kubectl, deployed, *mirrors) == ""
+    assert _copied_logins(deployed) == []
+    assert deploy(deployed, Runner.EMBEDDED, Progress())["namespaces"] == ["bitnami", "library"]
+    assert _kubectl(kubectl, deployed, *mirrors)
+    wait.until(lambda: _copied_logins(deployed), "the login is copied again")
 
 
 def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_again(
@@ -238,8 +237,7 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_a
     )
     assert "kyverno" not in registrations
     _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
-    _delete_registry(run)
-    rehearsal("deploy", "--engine", "embedded", folder=run.folder)
+    rehearsal("deploy", "--runner", "embedded", folder=run.folder)
     wait.until(lambda: _copied_logins(deployed), "the login is copied again")
 
 
@@ -250,17 +248,6 @@ def _copied_logins(run: Run) -> list[str]:
     )
     namespaces = [each.metadata.namespace for each in secrets.items]
     return [each for each in namespaces if each != NAMESPACE]
-
-
-def _delete_registry(run: Run) -> None:
-    """Delete the run's registry, so that the stack can be deployed from nothing again."""
-    volcengine = VolcengineApplier(run.environment())
-    name = outputs_of(run)["domain"].removesuffix(f"-{run.region}.cr.volces.com")
-    volcengine._call("cr", "DeleteRegistry", {"Name": name, "DeleteImmediately": True})
-    named = {"Filter": {"Names": [name]}}
-    wait.until(
-        lambda: not volcengine._call("cr", "ListRegistries", named)["Items"], "it is deleted"
-    )
 
 
 def test_the_nodes_of_a_stage_stay_ready(run: Run) -> None:

@@ -15,6 +15,9 @@ from rehearsal import wait
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.stage import Run
 
+DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
+"""The domain of the proxy registry of the rehearsal's stack."""
+
 
 def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
     """Run `python -m rehearsal …` on the run of a folder; its standard output."""
@@ -41,12 +44,12 @@ def run_of(exports: str) -> Run:
     return Run.load(Path(line.partition("=")[2].strip("'")))
 
 
-def interrupted_at(step: str, *words: str, log: str = "", engine: str = "embedded") -> Path:
+def interrupted_at(step: str, *words: str, log: str = "", runner: str = "embedded") -> Path:
     """Start a whole rehearsal, end it by SIGINT at one of its steps; the folder it leaves.
 
     With `log` it is ended once there is that log.
     """
-    return _interrupted(("run", "--engine", engine, *words), step, log, signal.SIGINT)
+    return _interrupted(("run", "--runner", runner, *words), step, log, signal.SIGINT)
 
 
 def up_interrupted_at(

@@ -59,6 +59,16 @@ class RunningEmulator:
         self.url = ready.url
         self.names_url = ready.names_url
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What points a provider, or the embedded applier, at it."""
+        return {
+            "VOLCENGINE_ACCESS_KEY": ACCESS_KEY,
+            "VOLCENGINE_SECRET_KEY": SECRET_KEY,
+            "VOLCENGINE_REGION": "cn-beijing",
+            "VOLCENGINE_ENDPOINT": self.url.removeprefix("http://"),
+        }
+
     def client(
         self,
         *,

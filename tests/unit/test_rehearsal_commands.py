@@ -62,7 +62,7 @@ def invoked(*words: str, stdin: str = "") -> Result:
     "words",
     [
         pytest.param(("prove",), id="prove"),
-        pytest.param(("admit", "--engine", "MutatingPolicy"), id="admit with an engine"),
+        pytest.param(("admit", "--policy-engine", "MutatingPolicy"), id="admit with an engine"),
     ],
 )
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from components.image_redirect import SETTLE_SECONDS
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal import proof
-from rehearsal.deploy import policy_switch
+from rehearsal.deploy import embedded
 
 
 def test_the_rehearsal_opts_out_by_the_stacks_own_label() -> None:
@@ -13,4 +13,4 @@ def test_the_rehearsal_opts_out_by_the_stacks_own_label() -> None:
 
 
 def test_the_rehearsal_settles_as_long_as_the_stack_does() -> None:
-    assert policy_switch._SETTLE_SECONDS == SETTLE_SECONDS
+    assert embedded._SETTLE_SECONDS == SETTLE_SECONDS
