@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+STACK ?= rehearsal
 .DEFAULT_GOAL := help
 
-.PHONY: help rehearse test unit parts bench check format lock schema clean
+.PHONY: help preview rehearse test unit parts bench check format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+preview: $(VENV)/.installed ## Show what a stack declares (STACK=rehearsal); Python packages only
+	@$(BIN)/python -m rehearsal preview $(STACK)
 
 rehearse: $(VENV)/.installed ## Show the whole stack at work on this machine, with no cloud account
 	$(BIN)/python -m rehearsal run
@@ -38,9 +42,6 @@ format: $(VENV)/.installed ## Format the code
 lock: $(VENV)/.installed ## Pin what pyproject.toml names, with checksums: uv.lock and requirements.txt
 	$(UV) lock
 	$(UV) export --quiet --frozen --no-emit-project --no-header --output-file requirements.txt
-
-schema: $(VENV)/.installed ## Write the schema of the stack files from the settings
-	$(BIN)/python -m settings.schema
 
 clean: ## Remove what the rehearsal and the checks left in this folder
 	-[ -d $(VENV) ] && $(BIN)/python -m rehearsal down

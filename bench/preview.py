@@ -5,42 +5,16 @@ Nothing answers but mocks, so what takes time is the program itself: time it as 
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 from typing import Any
 
-from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
-
 from rehearsal.deploy.embedded import run
 from rehearsal.deploy.stack_file import StackConfig
 from rehearsal.locations import CHECKOUT
+from rehearsal.preview import Nothing
 
 PROJECT = "vke-dockerhub-proxy"
-
-
-class Preview(Mocks):
-    """Answers look-ups; everything to be made is unknown yet."""
-
-    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        """Take note of nothing."""
-        return None if args.custom else args.name, dict(args.inputs)
-
-    def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        """A cluster, or its kubeconfig."""
-        if args.token.endswith("getClusters"):
-            network = {"vpcId": f"vpc-{args.args['ids'][0]}", "subnetIds": ["subnet-1"]}
-            cluster = {"id": args.args["ids"][0], "kubernetesVersion": "v1.34.1"}
-            return {"clusters": [{**cluster, "clusterConfig": network}]}, []
-        (cluster_id,) = args.args["clusterIds"]
-        kubeconfig = {
-            "id": "kc-1",
-            "clusterId": cluster_id,
-            "type": args.args["types"][0],
-            "createTime": "2026-01-01T00:00:00Z",
-            "kubeconfig": base64.b64encode(b"apiVersion: v1").decode(),
-        }
-        return {"kubeconfigs": [kubeconfig]}, []
 
 
 def config(clusters: int) -> StackConfig:
@@ -63,7 +37,7 @@ def config(clusters: int) -> StackConfig:
 
 def main() -> None:
     """Run once."""
-    run(CHECKOUT, "bench", config(int(sys.argv[1])), Preview(), preview=True)
+    run(CHECKOUT, "bench", config(int(sys.argv[1])), Nothing(), preview=True)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,15 @@ from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import CgroupError, Containerd, NetworkError, Programs
 from rehearsal.deploy import stack as deploying
 from rehearsal.deploy.embedded import ApplyError
-from rehearsal.deploy.stack import NotDeployedError, PolicyEngine, Runner
-from rehearsal.locations import RUNS
+from rehearsal.deploy.stack import STACK, NotDeployedError, PolicyEngine, Runner
+from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts.build import PARTS, PartError, obtain
 from rehearsal.parts.debian import PackageError
+from rehearsal.preview import PreviewError
+from rehearsal.preview import preview as preview_of
+from rehearsal.preview import show as show_preview
 from rehearsal.processes import ProcessError
-from rehearsal.progress import Progress
+from rehearsal.progress import Progress, output
 from rehearsal.proof import ProofError, in_force
 from rehearsal.proof import prove as show_proof
 from rehearsal.stage import Run, api_client, end_on_interrupt, new_folder, stage
@@ -101,6 +104,7 @@ def _told() -> Iterator[None]:
         ProofError,
         NotInTimeError,
         NotUpError,
+        PreviewError,
     ) as error:
         typer.echo(f"rehearsal: {error}", err=True)
         raise typer.Exit(1) from None
@@ -117,6 +121,15 @@ def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContaine
             outputs = deploying.deploy(started, runner or deploying.default_runner(), progress)
             show_proof(started, outputs, progress)
     shutil.rmtree(folder)
+
+
+@app.command()
+def preview(
+    stack: Annotated[str, typer.Argument(help="The stack whose file is read.")] = STACK,
+) -> None:
+    """Show what a stack declares: no part, cluster or cloud is needed."""
+    with _told():
+        show_preview(stack, preview_of(CHECKOUT, stack), output())
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,14 @@ from pathlib import Path
 from rich import progress as bars
 from rich.console import Console
 from rich.markup import escape
+
+_WIDTH = 120
+"""Characters a line where no terminal says how many it has."""
+
+
+def output() -> Console:
+    """Standard output, for what a command is run for."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 class Progress:

@@ -202,8 +202,10 @@ def run(
 
 
 async def _resolved(value: Any) -> Any:
-    """The value of a stack output; a secret comes back as `Secret`."""
+    """The value of a stack output: a secret as `Secret`, `rpc.UNKNOWN` where a preview has none."""
     output = pulumi.Output.from_input(value)
+    if not await output.is_known():
+        return rpc.UNKNOWN
     found = await output.future()
     return Secret(found) if await output.is_secret() else found
 

@@ -14,6 +14,14 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+HIDDEN = "Hidden-password-1"
+"""What stands for a secret that is not decrypted; every rule for passwords takes it."""
+_HIDDEN_KUBECONFIG = """\
+{current-context: c, contexts: [{name: c, context: {cluster: c, user: c}}],
+ clusters: [{name: c, cluster: {server: "https://hidden.example"}}],
+ users: [{name: c, user: {token: hidden}}]}
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
@@ -42,14 +50,17 @@ def changed(text: str, project: str, config: Mapping[str, str]) -> str:
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def read(path: Path, passphrase: str) -> StackConfig:
-    """Read `Pulumi.<stack>.yaml`.
+def read(path: Path, passphrase: str | None) -> StackConfig:
+    """Read `Pulumi.<stack>.yaml`; without a passphrase its secrets are replaced, not decrypted.
 
     Raises:
         cryptography.exceptions.InvalidTag: when the passphrase is not the file's.
     """
     document = yaml.safe_load(path.read_text())
-    key = _key(document["encryptionsalt"], passphrase) if "encryptionsalt" in document else b""
+    if passphrase is None or "encryptionsalt" not in document:
+        key = None
+    else:
+        key = _key(document["encryptionsalt"], passphrase)
     values: dict[str, str] = {}
     secret_keys: set[str] = set()
     for name, value in document.get("config", {}).items():
@@ -60,14 +71,16 @@ def read(path: Path, passphrase: str) -> StackConfig:
     return StackConfig(values=values, secret_keys=frozenset(secret_keys))
 
 
-def _decrypted(value: Any, key: bytes) -> Any:
+def _decrypted(value: Any, key: bytes | None, name: str = "") -> Any:
     """`value` with every `secure: …` in it replaced by what it hides."""
     if isinstance(value, dict):
         if set(value) == {"secure"}:
+            if key is None:
+                return _HIDDEN_KUBECONFIG if name == "kubeconfig" else HIDDEN
             _, nonce, sealed = str(value["secure"]).split(":")
             opened = AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(sealed), None)
             return opened.decode()
-        return {name: _decrypted(child, key) for name, child in value.items()}
+        return {name: _decrypted(child, key, name) for name, child in value.items()}
     if isinstance(value, list):
         return [_decrypted(child, key) for child in value]
     return value
