@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
 from components.inputs import inputs
-from components.labels import NAMESPACE, NODES_NAMESPACE
+from components.labels import LABELS, NAMESPACE, NODES_NAMESPACE
 from components.policy_parts import load, with_excluded_namespaces
 from components.pull_check import docker_config
-from components.versions import version
+from components.types import Engine
 
-SECRET = "dockerhub-proxy-login"  # noqa: S105 - the Secret's name
+SECRET: Final = "dockerhub-proxy-login"  # noqa: S105 - the Secret's name
 """The name of the Secret, in its source namespace and in every copy."""
+ROLE: Final = "dockerhub-pull-credentials"
+"""The ClusterRole that lets Kyverno keep the copies, and that owns them."""
+
+_RULES: Final[Sequence[kubernetes.rbac.v1.PolicyRuleArgsDict]] = [
+    {
+        "api_groups": [""],
+        "resources": ["secrets"],
+        "verbs": ["get", "list", "watch", "create", "update", "delete"],
+    },
+    {
+        "api_groups": ["rbac.authorization.k8s.io"],
+        "resources": ["clusterroles"],
+        "resource_names": [ROLE],
+        "verbs": ["get"],
+    },
+    {  # where the API server checks who may say that an owner's deletion waits for what it owns
+        "api_groups": ["rbac.authorization.k8s.io"],
+        "resources": ["clusterroles/finalizers"],
+        "resource_names": [ROLE],
+        "verbs": ["update"],
+    },
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +57,18 @@ class PullCredentialsArgs:
     """Kubernetes namespaces that are not redirected, beside kube-system."""
     namespace: pulumi.Input[str] = NAMESPACE
     """The namespace the Secret is copied from."""
-    kyverno_version: str = "1.19"
-    """Kyverno's version, `1.N`."""
+    engine: Engine = Engine.CLUSTER_POLICY
+    """The kind of the redirect policy: MutatingPolicy takes a GeneratingPolicy along."""
 
 
 class PullCredentials(pulumi.ComponentResource):
     """A Secret that Kyverno keeps copied to every namespace, new ones included.
 
     The redirect policy adds the Secret's name to redirected Pods of private namespaces; service
-    accounts are left as they are. A changed password is one changed Secret here, and Kyverno
-    brings it to every copy. Kyverno's controllers are allowed to handle Secrets for it; Kyverno
-    refuses a generating policy whose rights are limited to one name. No person or Pod is given
+    accounts are left as they are. A changed password is one changed Secret here, and the policy
+    that copies it changes with it, for Kyverno to look again. The copies are owned by the role
+    that lets Kyverno handle Secrets (Kyverno refuses a generating policy whose rights are limited
+    to one name): whoever deletes the role deletes them, and waits for it. No person or Pod is given
     any right.
     """
 
@@ -58,7 +82,7 @@ class PullCredentials(pulumi.ComponentResource):
         options = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         login = kubernetes.core.v1.Secret(
             f"{name}-login",
-            metadata={"name": SECRET, "namespace": args.namespace},
+            metadata={"name": SECRET, "namespace": args.namespace, "labels": LABELS},
             type="kubernetes.io/dockerconfigjson",
             string_data={
                 ".dockerconfigjson": docker_config(args.domain, args.username, args.password)
@@ -68,47 +92,65 @@ class PullCredentials(pulumi.ComponentResource):
         role = kubernetes.rbac.v1.ClusterRole(
             f"{name}-role",
             metadata={
-                "name": "dockerhub-pull-credentials",
-                "labels": {
-                    "rbac.kyverno.io/aggregate-to-background-controller": "true",
-                    "rbac.kyverno.io/aggregate-to-admission-controller": "true",
-                },
+                "name": ROLE,
+                "labels": {**LABELS, "rbac.kyverno.io/aggregate-to-background-controller": "true"},
             },
-            rules=[
-                {
-                    "api_groups": [""],
-                    "resources": ["secrets"],
-                    "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
-                }
-            ],
+            rules=_RULES,
             opts=options,
         )
-        manifest = copying_policy(args)
+        revision = pulumi.Output.format(
+            "{0} {1}", login.metadata.resource_version, role.metadata.uid
+        )
+        manifest = copying_policy(args.engine, args.excluded_namespaces, revision)
         policy = kubernetes.apiextensions.CustomResource(
             f"{name}-policy",
             api_version=manifest["apiVersion"],
             kind=manifest["kind"],
-            metadata=manifest["metadata"],
+            metadata={
+                **manifest["metadata"],
+                "labels": LABELS,
+                "annotations": {
+                    **manifest["metadata"]["annotations"],
+                    "pulumi.com/waitFor": _READY[manifest["kind"]],
+                },
+            },
             spec=manifest["spec"],
-            opts=pulumi.ResourceOptions(
-                parent=self, delete_before_replace=True, depends_on=[login, role]
-            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[login, role]),
         )
         self.secret_name = policy.urn.apply(lambda _: SECRET)
         self.register_outputs({"secret_name": self.secret_name})
 
 
-def copying_policy(args: PullCredentialsArgs) -> dict[str, Any]:
-    """The policy of `policies/pull-credentials/` with these values put in."""
-    (manifest,) = load("pull-credentials/cluster-policy.yaml")
-    manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
-    (rule,) = manifest["spec"]["rules"]
-    rule["exclude"]["any"][0]["resources"]["names"] = with_excluded_namespaces(
-        [NAMESPACE, NODES_NAMESPACE, *args.excluded_namespaces]
-    )
-    if version(args.kyverno_version) < (
-        1,
-        13,
-    ):  # the rule's own field is from 1.13
-        manifest["spec"]["generateExisting"] = rule["generate"].pop("generateExisting")
+_READY: Final = {
+    "ClusterPolicy": "condition=Ready",
+    "GeneratingPolicy": "jsonpath={.status.conditionStatus.ready}=true",
+}
+"""What Kyverno says of a policy it has taken in."""
+
+
+def copying_policy(
+    engine: Engine, excluded_namespaces: Sequence[str], revision: pulumi.Input[str]
+) -> dict[str, Any]:
+    """The policy of `policies/pull-credentials/` with these values put in.
+
+    `revision` is another text whenever the Secret or the role is another one.
+    """
+    excluded = with_excluded_namespaces([NAMESPACE, NODES_NAMESPACE, *excluded_namespaces])
+    if engine is Engine.MUTATING_POLICY:
+        (manifest,) = load("pull-credentials/generating-policy.yaml")
+        spec = manifest["spec"]
+        spec["matchConditions"][0]["expression"] = f"!(object.metadata.name in {_cel(excluded)})"
+        spec["variables"][0]["expression"] = _cel(revision)
+    else:
+        (manifest,) = load("pull-credentials/cluster-policy.yaml")
+        (rule,) = manifest["spec"]["rules"]
+        rule["generate"]["foreach"][0]["context"][0]["variable"]["value"] = {
+            "excluded": excluded,
+            "revision": revision,
+        }
     return manifest
+
+
+def _cel(value: Any) -> Any:
+    """A value as a literal in CEL, whose strings and lists are written as in JSON."""
+    return value.apply(_cel) if isinstance(value, pulumi.Output) else json.dumps(value)

@@ -145,7 +145,7 @@ def _pull_credentials(settings: Settings, registry: ProxyRegistry) -> PullCreden
         username=registry.username,
         password=password,
         excluded_namespaces=_excluded_namespaces(settings),
-        kyverno_version=settings.kyverno.app_version,
+        engine=settings.redirect.engine,
     )
 
 

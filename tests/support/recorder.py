@@ -85,6 +85,12 @@ class Cloud(Mocks):
             domain = f"{args.inputs['name']}-cn-test.cr.volces.com"
             state |= {"domains": [{"domain": domain, "type": "System"}], "username": "user@1"}
             state |= self._made
+        if "metadata" in state and not self._unknown:
+            state["metadata"] = {
+                **state["metadata"],
+                "uid": f"{args.name}-uid",
+                "resourceVersion": "1",
+            }
         if args.typ == "kubernetes:helm.sh/v3:Release" and not self._unknown:
             state["status"] = {
                 "namespace": args.inputs["namespace"],

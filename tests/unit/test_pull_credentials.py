@@ -1,0 +1,99 @@
+"""The login for Pods under mocks: what copies it, and what its copies depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.labels import LABELS
+from components.pull_credentials import ROLE, SECRET, copying_policy
+from components.types import Engine
+from tests.support.configs import ENTERPRISE, changed, config
+from tests.support.recorder import Recording, record
+
+COPYING = {
+    Engine.CLUSTER_POLICY: "kubernetes:kyverno.io/v1:ClusterPolicy",
+    Engine.MUTATING_POLICY: "kubernetes:policies.kyverno.io/v1:GeneratingPolicy",
+}
+
+
+@pytest.fixture(scope="module", params=COPYING)
+def recording(request: pytest.FixtureRequest) -> tuple[Recording, Any]:
+    """The program with private namespaces, and what it registers to copy the login in `apps`."""
+    found = record(config(changed(ENTERPRISE, "redirect.engine", request.param.value)))
+    (policy,) = (
+        each
+        for each in found.of_type(COPYING[request.param])
+        if each.name == "apps-pull-credentials-policy"
+    )
+    return found, policy
+
+
+def test_the_copies_are_owned_by_the_role_and_their_deletion_is_waited_for() -> None:
+    """So none is left when the stack takes the role away, whether Kyverno is there or not."""
+    for engine in COPYING:
+        (manifest,) = [copying_policy(engine, [], "1")]
+        text = repr(manifest["spec"])
+        assert "ownerReferences" in text
+        assert ROLE in text
+        assert "blockOwnerDeletion" in text
+
+
+def test_a_policy_that_goes_leaves_the_copies() -> None:
+    """So it can be made again, or in the other kind, without a moment without logins."""
+    (rule,) = copying_policy(Engine.CLUSTER_POLICY, [], "1")["spec"]["rules"]
+    assert rule["generate"]["orphanDownstreamOnPolicyDelete"] is True
+    evaluation = copying_policy(Engine.MUTATING_POLICY, [], "1")["spec"]["evaluation"]
+    assert evaluation["orphanDownstreamOnPolicyDelete"] == {"enabled": True}
+
+
+def test_exclusions_stand_where_kyverno_lets_them_change() -> None:
+    """Kyverno refuses other changes of a generate rule that keeps what it generates in step."""
+    one = copying_policy(Engine.CLUSTER_POLICY, [], "1")
+    other = copying_policy(Engine.CLUSTER_POLICY, ["batch-jobs", "security"], "2")
+    for each in (one, other):
+        (rule,) = each["spec"]["rules"]
+        foreach = rule["generate"].pop("foreach")
+        assert len(foreach) == 1
+    assert one == other
+
+
+def test_the_policy_changes_with_the_secret_and_the_role(recording: tuple[Recording, Any]) -> None:
+    _, policy = recording
+    assert "1 apps-pull-credentials-role-uid" in repr(policy.inputs["spec"])
+
+
+def test_the_policy_comes_after_the_secret_and_the_role_and_goes_before(
+    recording: tuple[Recording, Any],
+) -> None:
+    _, policy = recording
+    assert {"apps-pull-credentials-login", "apps-pull-credentials-role"} <= set(policy.depends_on)
+    assert not policy.delete_before_replace
+
+
+def test_only_kyvernos_background_controller_is_let_at_secrets(
+    recording: tuple[Recording, Any],
+) -> None:
+    found, _ = recording
+    roles = found.of_type("kubernetes:rbac.authorization.k8s.io/v1:ClusterRole")
+    (role,) = (each for each in roles if each.name == "apps-pull-credentials-role")
+    labels = role.inputs["metadata"]["labels"]
+    assert labels == {**LABELS, "rbac.kyverno.io/aggregate-to-background-controller": "true"}
+
+
+def test_the_copies_and_the_policy_are_found_by_their_labels(
+    recording: tuple[Recording, Any],
+) -> None:
+    _, policy = recording
+    assert policy.inputs["metadata"]["labels"] == LABELS
+    assert policy.inputs["metadata"]["name"] == SECRET
+    assert "app.kubernetes.io/part-of: vke-dockerhub-proxy" in repr(policy.inputs["spec"]).replace(
+        "'", ""
+    )
+
+
+def test_excluded_namespaces_get_no_login(recording: tuple[Recording, Any]) -> None:
+    _, policy = recording
+    for name in ("kube-system", "kyverno", "dockerhub-proxy", "dockerhub-proxy-nodes"):
+        assert name in repr(policy.inputs["spec"])
