@@ -92,6 +92,8 @@ class Applier(Mocks):
         with self._lock:
             self._applied.append(Deployed(args.typ, cluster, applied.id))
             self._save([*self._undeclared(), *self._applied])
+        if package == "kubernetes":  # nothing secret is among what the API server adds
+            return applied.id, {**args.inputs, **applied.outputs}
         return applied.id, {**applied.outputs, **args.inputs}
 
     def delete_undeclared(self) -> None:

@@ -69,7 +69,8 @@ class KubernetesApplier:
         else:
             _, api_version, word = kind.split(":")
             target = _target(api_version.removeprefix("core/"), word, name)
-            command = ["delete", target, "--ignore-not-found"]
+            # in the foreground, as Pulumi's provider does: what it owns goes first
+            command = ["delete", target, "--ignore-not-found", "--cascade=foreground"]
         program = self._parts["helm" if kind == _RELEASE else "kubectl"]
         self._run(self._kubeconfig(cluster), program, *command, *inside, "--timeout=120s")
 
@@ -109,7 +110,11 @@ class KubernetesApplier:
                 kubeconfig, "wait", *namespace, target, f"--for={condition}", "--timeout=120s"
             )
         name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
-        return Applied(id=name, outputs={"status": found.get("status", {})})
+        given = {key: found["metadata"][key] for key in ("uid", "resourceVersion")}
+        return Applied(
+            id=name,
+            outputs={"metadata": {**metadata, **given}, "status": found.get("status", {})},
+        )
 
     def _install(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> Applied:
         repository = (inputs.get("repositoryOpts") or {}).get("repo")

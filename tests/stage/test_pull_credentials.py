@@ -1,21 +1,39 @@
-"""Logins for Pods redirected to a private namespace, kept by a real Kyverno."""
+"""Logins for Pods of private namespaces, kept by a real Kyverno with either kind of policy."""
 
 from __future__ import annotations
 
 import base64
 import json
 import secrets
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from kubernetes import client
+from kubernetes import client, watch
 
 from components.labels import NAMESPACE
-from components.pull_credentials import SECRET
+from components.pull_credentials import ROLE, SECRET
 from rehearsal import wait
-from rehearsal.deploy.stack import outputs_of
+from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of
+from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
+
+DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
+KINDS = {
+    PolicyEngine.CLUSTER_POLICY: ("kyverno.io", "clusterpolicies"),
+    PolicyEngine.MUTATING_POLICY: ("policies.kyverno.io", "generatingpolicies"),
+}
+"""What copies the login beside each redirect policy."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request: pytest.FixtureRequest, deployed: Run) -> Iterator[PolicyEngine]:
+    """The stack deployed with each of Kyverno's engines in turn."""
+    put(deployed, request.param)
+    yield request.param
+    deploy(deployed, Runner.EMBEDDED, Progress())
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +42,25 @@ def api(deployed: Run) -> client.CoreV1Api:
 
 
 @pytest.fixture
-def namespace(api: client.CoreV1Api) -> Iterator[str]:
+def namespace(api: client.CoreV1Api, engine: PolicyEngine) -> Iterator[str]:
     """A namespace made after the policy."""
+    del engine
+    with made(api) as name:
+        yield name
+
+
+@contextmanager
+def made(api: client.CoreV1Api) -> Iterator[str]:
     name = f"later-{secrets.token_hex(3)}"
     api.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
     yield name
     api.delete_namespace(name)
+
+
+def put(run: Run, engine: PolicyEngine, **config: str) -> None:
+    """Deploy the stack with this engine and, by `__` for a dot, other settings."""
+    others = {path.replace("__", "."): value for path, value in config.items()}
+    deploy(run, Runner.EMBEDDED, Progress(), {**engine.config(), **others})
 
 
 def login_in(api: client.CoreV1Api, namespace: str) -> str | None:
@@ -43,6 +74,34 @@ def login_in(api: client.CoreV1Api, namespace: str) -> str | None:
     config = json.loads(base64.b64decode(copy.data[".dockerconfigjson"]))
     (login,) = config["auths"].values()
     return str(login["password"])
+
+
+def copies(api: client.CoreV1Api) -> set[str]:
+    """The namespaces with a copy of the login."""
+    found: Any = api.list_secret_for_all_namespaces(field_selector=f"metadata.name={SECRET}")
+    return {each.metadata.namespace for each in found.items} - {NAMESPACE}
+
+
+@contextmanager
+def watched(api: client.CoreV1Api) -> Iterator[list[str]]:
+    """The namespaces whose copy went, for however short a time, while the context lasted."""
+    lost: list[str] = []
+    began: Any = api.list_secret_for_all_namespaces(limit=1)
+    yield lost
+    since = watch.Watch().stream(  # type: ignore[no-untyped-call]
+        api.list_secret_for_all_namespaces,
+        field_selector=f"metadata.name={SECRET}",
+        resource_version=began.metadata.resource_version,
+        timeout_seconds=2,
+    )
+    lost += [each["object"].metadata.namespace for each in since if each["type"] == "DELETED"]
+
+
+def change(api: client.CoreV1Api, namespace: str, password: str) -> None:
+    """Put another password into the Secret of a namespace, as somebody's hand would."""
+    config = {"auths": {"x.example": {"username": "u", "password": password}}}
+    text = base64.b64encode(json.dumps(config).encode()).decode()
+    api.patch_namespaced_secret(SECRET, namespace, {"data": {".dockerconfigjson": text}})
 
 
 def pod_of(api: client.CoreV1Api, namespace: str, image: str, *own: str) -> Any:
@@ -60,11 +119,15 @@ def pull_secrets(pod: Any) -> list[str]:
     return [each.name for each in pod.spec.image_pull_secrets or []]
 
 
+def password_of(run: Run) -> str:
+    return str(outputs_of(run)["login"].value["password"])
+
+
 def test_a_namespace_made_after_the_policy_gets_the_login(
     api: client.CoreV1Api, namespace: str, deployed: Run
 ) -> None:
-    password = outputs_of(deployed)["login"].value["password"]
-    assert wait.until(lambda: login_in(api, namespace), "the login is copied") == password
+    copied = wait.until(lambda: login_in(api, namespace), "the login is copied")
+    assert copied == password_of(deployed)
 
 
 def test_a_pod_of_a_private_image_is_given_the_login_beside_its_own(
@@ -98,24 +161,161 @@ def test_service_accounts_are_left_as_they_are(api: client.CoreV1Api, namespace:
 
 
 @pytest.mark.parametrize("excluded", ["kube-system", "kyverno"])
-def test_an_excluded_namespace_gets_no_login(api: client.CoreV1Api, excluded: str) -> None:
+def test_an_excluded_namespace_gets_no_login(
+    api: client.CoreV1Api, engine: PolicyEngine, excluded: str
+) -> None:
+    del engine
     assert login_in(api, excluded) is None
 
 
-def test_a_changed_password_reaches_every_copy(
+def test_a_copy_that_is_changed_or_deleted_is_put_right(
     api: client.CoreV1Api, namespace: str, deployed: Run
 ) -> None:
+    password = password_of(deployed)
+    wait.until(lambda: login_in(api, namespace) == password, "the login is copied")
+    change(api, namespace, "Somebody-1")
+    wait.until(lambda: login_in(api, namespace) == password, "the copy is put right")
+    before: Any = api.read_namespaced_secret(SECRET, namespace)
+    api.delete_namespaced_secret(SECRET, namespace)
+    wait.until(lambda: login_in(api, namespace) == password, "the copy is back")
+    after: Any = api.read_namespaced_secret(SECRET, namespace)
+    assert after.metadata.uid != before.metadata.uid
+
+
+def test_a_changed_login_reaches_every_copy(
+    api: client.CoreV1Api, engine: PolicyEngine, deployed: Run
+) -> None:
+    """Those there before it is changed, and those made while it was another one."""
+    password = password_of(deployed)
+    change(api, NAMESPACE, "Rotated-1")
+    with made(api) as later:
+        wait.until(lambda: login_in(api, later) == "Rotated-1", "what is there now is copied")
+        with watched(api) as lost:
+            put(deployed, engine)
+            wait.until(lambda: login_in(api, later) == password, "the stack's login is copied")
+        assert lost == []
+
+
+def test_a_source_that_was_deleted_and_is_made_again_reaches_every_namespace(
+    api: client.CoreV1Api, namespace: str, engine: PolicyEngine, deployed: Run
+) -> None:
+    """Without the source copies stay, and new namespaces have none."""
     wait.until(lambda: login_in(api, namespace), "the login is copied")
-    source: Any = api.read_namespaced_secret(SECRET, NAMESPACE)
-    before = source.data[".dockerconfigjson"]
-    config = json.loads(base64.b64decode(before))
-    (login,) = config["auths"].values()
-    login["password"] = "Rotated-1"
-    rotated = base64.b64encode(json.dumps(config).encode()).decode()
-    api.patch_namespaced_secret(SECRET, NAMESPACE, {"data": {".dockerconfigjson": rotated}})
-    try:
-        wait.until(lambda: login_in(api, namespace) == "Rotated-1", "the new password is copied")
-    finally:
-        api.patch_namespaced_secret(SECRET, NAMESPACE, {"data": {".dockerconfigjson": before}})
-    password = outputs_of(deployed)["login"].value["password"]
-    wait.until(lambda: login_in(api, namespace) == password, "the old password is copied")
+    with watched(api) as lost, made(api) as without:
+        api.delete_namespaced_secret(SECRET, NAMESPACE)
+        assert login_in(api, without) is None
+        put(deployed, engine)
+        wait.until(lambda: login_in(api, without) == password_of(deployed), "the login is copied")
+        assert login_in(api, namespace) == password_of(deployed)
+    assert [each for each in lost if each not in {NAMESPACE, without}] == []
+
+
+def test_a_namespace_that_opts_out_later_loses_its_copy_and_gets_it_back(
+    api: client.CoreV1Api, namespace: str
+) -> None:
+    wait.until(lambda: login_in(api, namespace), "the login is copied")
+    label = "vke-dockerhub-proxy/redirect"
+    api.patch_namespace(namespace, {"metadata": {"labels": {label: "disabled"}}})
+    wait.until(lambda: login_in(api, namespace) is None, "the copy is gone")
+    api.patch_namespace(namespace, {"metadata": {"labels": {label: None}}})
+    wait.until(lambda: login_in(api, namespace), "the login is copied again")
+
+
+def test_exclusions_change_in_one_update_and_no_other_namespace_is_without_its_login(
+    api: client.CoreV1Api, engine: PolicyEngine, deployed: Run
+) -> None:
+    with made(api) as one, made(api) as other:
+        for each in (one, other):
+            wait.until(lambda each=each: login_in(api, each), "the login is copied")  # type: ignore[misc]
+        with watched(api) as lost:
+            put(deployed, engine, redirect__exclude__namespaces=f"[{one}]")
+            with made(api) as later:
+                wait.until(lambda: login_in(api, later), "the login is copied")
+            put(deployed, engine, redirect__exclude__namespaces=f"[{other}]")
+            wait.until(lambda: login_in(api, one), "the login is copied")
+            put(deployed, engine)
+            wait.until(lambda: login_in(api, other), "the login is copied")
+        assert set(lost) - {later} <= {one, other}
+        if engine is PolicyEngine.CLUSTER_POLICY:  # as its README says, the copy stays
+            assert set(lost) - {later} == set()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"login__pods": "addon"}, id="another-way-of-logins"),
+        pytest.param({"redirect__enabled": "false"}, id="redirect-switched-off"),
+    ],
+)
+def test_no_copy_is_left_once_the_stack_needs_none(
+    api: client.CoreV1Api, namespace: str, engine: PolicyEngine, deployed: Run, settings: Any
+) -> None:
+    wait.until(lambda: login_in(api, namespace), "the login is copied")
+    put(deployed, engine, **settings)
+    assert copies(api) == set()
+    put(deployed, engine)
+    wait.until(lambda: login_in(api, namespace), "the login is copied again")
+
+
+def test_no_copy_is_left_where_kyverno_does_not_answer_any_more(
+    api: client.CoreV1Api, namespace: str, engine: PolicyEngine, deployed: Run
+) -> None:
+    """What a destroy does to the copies is Kubernetes' own work: they go before their owner."""
+    wait.until(lambda: login_in(api, namespace), "the login is copied")
+    group, plural = KINDS[engine]
+    version = "v1"
+    policies = client.CustomObjectsApi(api.api_client)
+    policies.delete_cluster_custom_object(group, version, plural, SECRET)
+    roles = client.RbacAuthorizationV1Api(api.api_client)
+    apps = client.AppsV1Api(api.api_client)
+    scale = {"spec": {"replicas": 0}}
+    apps.patch_namespaced_deployment("kyverno-background-controller", "kyverno", scale)
+    roles.delete_cluster_role(ROLE, propagation_policy="Foreground")
+    gone = f"metadata.name={ROLE}"
+    wait.until(lambda: not roles.list_cluster_role(field_selector=gone).items, "the role is gone")
+    assert copies(api) == set()
+    scale = {"spec": {"replicas": 2}}
+    apps.patch_namespaced_deployment("kyverno-background-controller", "kyverno", scale)
+    put(deployed, engine)
+    wait.until(lambda: login_in(api, namespace), "the login is copied again")
+
+
+def test_the_step_from_clusterpolicy_to_mutatingpolicy_leaves_no_moment_without_either(
+    api: client.CoreV1Api, deployed: Run
+) -> None:
+    """No Pod unredirected, no namespace without its login, and nothing of the old kind left."""
+    put(deployed, PolicyEngine.CLUSTER_POLICY)
+    own = client.CoreV1Api(api_client(deployed))
+    stopped = threading.Event()
+    admitted: list[tuple[str, list[str]]] = []
+
+    def ask(namespace: str) -> None:
+        while not stopped.is_set():
+            for image in ("nginx", "bitnami/redis:7.2"):
+                pod = pod_of(own, namespace, image)
+                admitted.append((pod.spec.containers[0].image, pull_secrets(pod)))
+
+    with made(api) as namespace:
+        wait.until(lambda: login_in(api, namespace), "the login is copied")
+        asking = threading.Thread(target=ask, args=[namespace])
+        asking.start()
+        try:
+            with watched(api) as lost:
+                put(deployed, PolicyEngine.MUTATING_POLICY)
+                with made(api) as later:
+                    wait.until(lambda: login_in(api, later), "the login is copied")
+        finally:
+            stopped.set()
+            asking.join()
+        assert set(lost) - {later} == set()
+    assert len(admitted) > 50
+    assert {image for image, _ in admitted} == {
+        f"{DOMAIN}/library/nginx",
+        f"{DOMAIN}/bitnami/redis:7.2",
+    }
+    assert all(logins == [SECRET] for image, logins in admitted if "bitnami" in image)
+    policies = client.CustomObjectsApi(api.api_client)
+    for plural in ("clusterpolicies", "policies"):
+        found: Any = policies.list_cluster_custom_object("kyverno.io", "v1", plural)
+        assert found["items"] == []
+    deploy(deployed, Runner.EMBEDDED, Progress())

@@ -19,7 +19,7 @@ import pytest
 from kubernetes import client
 
 from components.labels import NAMESPACE
-from components.pull_credentials import SECRET
+from components.pull_credentials import ROLE, SECRET
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
@@ -225,7 +225,8 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_a
     parts = obtain(("helm", "kubernetes"), Progress())
     wait.until(lambda: _copied_logins(deployed), "the login is copied")
     _kubectl(parts["kubectl"], deployed, "delete", "clusterpolicy", "--all", "--timeout=20s")
-    wait.until(lambda: not _copied_logins(deployed), "the copies of the login are gone")
+    _kubectl(parts["kubectl"], deployed, "delete", "clusterrole", ROLE, "--cascade=foreground")
+    assert _copied_logins(deployed) == []
     subprocess.run(
         [parts["helm"], "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],
         env={**os.environ, "KUBECONFIG": str(run.kubeconfig), "HOME": str(run.folder)},
