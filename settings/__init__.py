@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from settings.errors import SettingsError
 from settings.model import Cluster as ClusterSettings
-from settings.model import Settings
-from settings.reader import load, parse, secret, validate
+from settings.model import Settings, validate
+from settings.reader import load, parse, secret
 from settings.rules import warnings
 
 __all__ = [

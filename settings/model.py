@@ -6,13 +6,15 @@ READMEs; `make schema` then writes it into the schema of the stack files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from components.types import Access, Edition, Endpoint, Engine, FailurePolicy, PodLogin, Way
+from settings.errors import Problem, SettingsError, problems_of
 from settings.types import (
     AddonVersion,
     Certificate,
@@ -287,3 +289,22 @@ class Settings(Section):
 SECTIONS = tuple(
     field.alias or name for name, field in Settings.model_fields.items() if name != "region"
 )
+
+
+def validate(
+    sections: Mapping[str, Any], *, region: str | None, found: Sequence[Problem] = ()
+) -> Settings:
+    """Settings that are valid each by itself; the rules between them are not checked.
+
+    Raises:
+        SettingsError: with every problem found, those in `found` first.
+    """
+    problems = {each.setting: each for each in found}
+    try:
+        settings = Settings.model_validate({**sections, "volcengine:region": region})
+    except ValidationError as error:
+        for each in problems_of(error, Settings):
+            problems.setdefault(each.setting, each)
+    if problems:
+        raise SettingsError(list(problems.values()))
+    return settings

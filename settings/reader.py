@@ -17,11 +17,11 @@ from typing import Any
 import pulumi
 import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
-from settings import errors
+from settings import errors, stack_file
 from settings.errors import PROJECT, SECRET_FIELDS, Problem, SettingsError, command, setting_path
-from settings.model import SECTIONS, Settings
+from settings.model import SECTIONS, Settings, validate
 from settings.rules import check_rules
 
 STACK_FILES = Path(__file__).resolve().parents[1]
@@ -81,25 +81,6 @@ def parse(
     return settings
 
 
-def validate(
-    sections: Mapping[str, Any], *, region: str | None, found: Sequence[Problem] = ()
-) -> Settings:
-    """Settings that are valid each by itself; the rules between them are not checked.
-
-    Raises:
-        SettingsError: with every problem found, those in `found` first.
-    """
-    problems = {each.setting: each for each in found}
-    try:
-        settings = Settings.model_validate({**sections, "volcengine:region": region})
-    except ValidationError as error:
-        for each in errors.problems_of(error, Settings):
-            problems.setdefault(each.setting, each)
-    if problems:
-        raise SettingsError(list(problems.values()))
-    return settings
-
-
 def _unknown_keys() -> list[str]:
     """The project's keys in the config that are no section; Pulumi itself takes any."""
     keys = {**get_config_env(), **CONFIG.get()}
@@ -110,12 +91,10 @@ def _unknown_keys() -> list[str]:
 def _section_of_the_stack_file(section: str) -> Any:
     """A section with its secrets encrypted; None when the stack's file cannot be read."""
     try:
-        text = (STACK_FILES / f"Pulumi.{pulumi.get_stack()}.yaml").read_text(encoding="utf-8")
-        document = yaml.safe_load(text)
+        config = stack_file.config_in(STACK_FILES / f"Pulumi.{pulumi.get_stack()}.yaml")
     except (OSError, yaml.YAMLError):
         return None
-    config = document.get("config") if isinstance(document, Mapping) else None
-    return config.get(f"{PROJECT}:{section}") if isinstance(config, Mapping) else None
+    return config.get(f"{PROJECT}:{section}")
 
 
 def _plaintext_secrets(value: Any, path: errors.Path) -> Iterator[errors.Path]:
@@ -128,7 +107,7 @@ def _plaintext_secrets(value: Any, path: errors.Path) -> Iterator[errors.Path]:
     for key, child in items:
         if key not in SECRET_FIELDS:
             yield from _plaintext_secrets(child, (*path, key))
-        elif child and not (isinstance(child, dict) and set(child) == {"secure"}):
+        elif child and not stack_file.is_encrypted(child):
             yield (*path, key)
 
 

@@ -1,4 +1,4 @@
-"""A stack file read without Pulumi and without its secrets, for tools that only look."""
+"""A stack file read without Pulumi and without its secrets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from settings.errors import PROJECT
-from settings.model import SECTIONS, Settings
-from settings.reader import validate
+from settings.model import SECTIONS, Settings, validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +24,23 @@ class StackFile:
     """Its sections as written, without secrets."""
 
 
+def config_in(path: Path) -> Mapping[str, Any]:
+    """The config of `Pulumi.<stack>.yaml` as written: secrets encrypted, keys with their project.
+
+    Raises:
+        OSError: when the file cannot be read.
+        yaml.YAMLError: when it is no YAML.
+    """
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = document.get("config") if isinstance(document, Mapping) else None
+    return config if isinstance(config, Mapping) else {}
+
+
+def is_encrypted(value: Any) -> bool:
+    """Whether a value of a stack file is an encrypted one."""
+    return isinstance(value, Mapping) and set(value) == {"secure"}
+
+
 def read_stack_file(path: Path) -> StackFile:
     """Read `Pulumi.<stack>.yaml`.
 
@@ -33,9 +49,7 @@ def read_stack_file(path: Path) -> StackFile:
         yaml.YAMLError: when it is no YAML.
         SettingsError: when a setting is invalid.
     """
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config = document.get("config") if isinstance(document, Mapping) else None
-    plain = _without_secrets(config if isinstance(config, Mapping) else {})
+    plain = _without_secrets(config_in(path))
     sections = {
         name: _structure(plain[f"{PROJECT}:{name}"])
         for name in SECTIONS
@@ -49,15 +63,13 @@ def _without_secrets(value: Any) -> Any:
     """The value without what is encrypted in it."""
     if isinstance(value, Mapping):
         return {
-            name: _without_secrets(child) for name, child in value.items() if not _secret(child)
+            name: _without_secrets(child)
+            for name, child in value.items()
+            if not is_encrypted(child)
         }
     if isinstance(value, list):
-        return [_without_secrets(child) for child in value if not _secret(child)]
+        return [_without_secrets(child) for child in value if not is_encrypted(child)]
     return value
-
-
-def _secret(value: Any) -> bool:
-    return isinstance(value, Mapping) and set(value) == {"secure"}
 
 
 def _structure(value: Any) -> Any:
