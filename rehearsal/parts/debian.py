@@ -71,12 +71,12 @@ def unpacked(names: Iterable[str], progress: Progress) -> dict[str, Path]:
     return found
 
 
-def unpacked_with_dependencies(name: str, *others: str, progress: Progress) -> Path:
-    """One folder with the files of these packages and of all they need that is not installed.
+def unpacked_with_dependencies(name: str, progress: Progress) -> Path:
+    """One folder with the files of a package and of all it needs that is not installed.
 
     Raises PackageError.
     """
-    listing = _apt_get("install", "--no-install-recommends", "--print-uris", name, *others)
+    listing = _apt_get("install", "--no-install-recommends", "--print-uris", name)
     files = sorted(match[1] for match in re.finditer(r"^'[^']+' (\S+) ", listing, re.MULTILINE))
     digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
     folder = cache() / "parts" / f"debian-{name}-and-dependencies-{digest[:16]}"

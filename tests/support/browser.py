@@ -17,6 +17,7 @@ import pytest
 
 from rehearsal.parts import debian
 from rehearsal.progress import Progress
+from tests.support.machine import need
 
 _ON_PATH = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 _PACKAGE = "chromium-headless-shell"
@@ -37,23 +38,26 @@ class Browser:
 
     @classmethod
     def obtain(cls, folder: Path) -> Browser:
-        """The Chromium on PATH, or Debian's, unpacked into the cache with two common fonts.
+        """The Chromium on PATH, or Debian's, unpacked into the cache; with two common fonts.
 
         Raises:
-            PackageError: when neither can be had.
+            PackageError: when it or the fonts cannot be had.
         """
+        fonts = debian.unpacked(_FONTS, Progress())
+        configuration = folder / "fonts.conf"
+        configuration.write_text(
+            '<fontconfig><include ignore_missing="yes">/etc/fonts/fonts.conf</include>'
+            + "".join(f"<dir>{each}</dir>" for each in fonts.values())
+            + f"<cachedir>{folder}</cachedir></fontconfig>"
+        )
+        environment = {"FONTCONFIG_FILE": str(configuration)}
         for name in _ON_PATH:
             if found := shutil.which(name):
-                return cls(program=Path(found), folder=folder)
-        root = debian.unpacked_with_dependencies(_PACKAGE, *_FONTS, progress=Progress())
+                return cls(program=Path(found), folder=folder, environment=environment)
+        root = debian.unpacked_with_dependencies(_PACKAGE, Progress())
         libraries = [*root.glob("lib/*-linux-gnu"), *root.glob("usr/lib/*-linux-gnu")]
         libraries += [each / "pulseaudio" for each in libraries]
-        environment = {
-            "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
-            "XDG_DATA_HOME": str(root / "usr/share"),  # fontconfig looks for fonts there
-        }
-        if not Path("/etc/fonts").is_dir():
-            environment["FONTCONFIG_PATH"] = str(root / "etc/fonts")
+        environment["LD_LIBRARY_PATH"] = ":".join(map(str, libraries))
         program = root / "usr/lib/chromium" / _PACKAGE
         return cls(program=program, folder=folder, environment=environment)
 
@@ -109,7 +113,11 @@ class Browser:
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
     """Chromium; the test is skipped where it cannot be had."""
+    folder = tmp_path_factory.mktemp("browser")
     try:
-        return Browser.obtain(tmp_path_factory.mktemp("browser"))
+        return Browser.obtain(folder)
     except debian.PackageError as error:
-        pytest.skip(f"no Chromium: {error}")
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            need(f"no Chromium, {error}")
+    subprocess.run(["apt-get", "-qq", "update"], check=False)  # a fresh machine has no lists
+    return Browser.obtain(folder)
