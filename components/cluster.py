@@ -48,6 +48,8 @@ class Cluster(pulumi.ComponentResource):
     """A subnet of that VPC; None when not known."""
     kubernetes_version: pulumi.Output[str | None]
     """The cluster's Kubernetes version; None when not known."""
+    kubeconfig: pulumi.Output[str]
+    """The kubeconfig the cluster is reached by; secret."""
     provider: kubernetes.Provider
     """The provider every resource in this cluster is given."""
 
@@ -60,15 +62,15 @@ class Cluster(pulumi.ComponentResource):
             self.vpc_id = found.apply(lambda cluster: cluster.cluster_config.vpc_id)
             self.subnet_id = found.apply(lambda cluster: cluster.cluster_config.subnet_ids[0])
             self.kubernetes_version = found.apply(lambda cluster: cluster.kubernetes_version)
-            kubeconfig = _look_up_kubeconfig(self, args.cluster_id, args.endpoint)
+            self.kubeconfig = _look_up_kubeconfig(self, args.cluster_id, args.endpoint)
         else:
             self.vpc_id = pulumi.Output.from_input(args.vpc_id)
             self.subnet_id = pulumi.Output.from_input(args.subnet_id)
             self.kubernetes_version = pulumi.Output.from_input(args.kubernetes_version)
-            kubeconfig = pulumi.Output.secret(args.kubeconfig or "")
+            self.kubeconfig = pulumi.Output.secret(args.kubeconfig or "")
         self.provider = kubernetes.Provider(
             f"{name}-provider",
-            kubeconfig=kubeconfig,
+            kubeconfig=self.kubeconfig,
             cluster_identifier=args.cluster_id or name,
             enable_secret_mutable=True,  # else a changed login is a Secret deleted and made again
             opts=pulumi.ResourceOptions(parent=self),

@@ -70,7 +70,11 @@ class ClusterProxy(pulumi.ComponentResource):
             ),
         )
         after: list[pulumi.Resource] = []
-        pull_check, pull_credentials = args.pull_check, args.pull_credentials
+        pull_check, pull_credentials, redirect = (
+            args.pull_check and replace(args.pull_check, kubeconfig=args.cluster.kubeconfig),
+            args.pull_credentials,
+            args.redirect and replace(args.redirect, kubeconfig=args.cluster.kubeconfig),
+        )
         if pull_check or pull_credentials:
             namespace = self._namespace(name).metadata.name
             pull_check = pull_check and replace(pull_check, namespace=namespace)
@@ -102,9 +106,9 @@ class ClusterProxy(pulumi.ComponentResource):
             )
         self.redirect = (
             ImageRedirect(
-                f"{name}-redirect", replace(args.redirect, after=tuple(after)), self._part(after)
+                f"{name}-redirect", replace(redirect, after=tuple(after)), self._part(after)
             )
-            if args.redirect
+            if redirect
             else None
         )
         self.register_outputs(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
-from components.inputs import inputs
+from components.api_server import ApiServer
+from components.in_force import LEAST_SECONDS, Expected, await_redirect
+from components.inputs import NOT_RECORDED, inputs
 from components.redirect_policy import RedirectValues, render
 from components.types import Access, Engine, FailurePolicy
 
-SETTLE_SECONDS = 5.0
 _WAIT_FOR = "pulumi.com/waitFor"
 _READY = {
     "ClusterPolicy": "condition=Ready",
@@ -50,6 +51,8 @@ class ImageRedirectArgs:
     """Kyverno's version, `1.N`, where the engine is Kyverno's."""
     kubernetes_version: str | None = None
     """The cluster's version, `1.N`; decides the API version of a native policy."""
+    kubeconfig: pulumi.Input[str] = field(default="", metadata=NOT_RECORDED)
+    """The cluster's kubeconfig, secret: by it a new policy is seen to be in force."""
     after: Sequence[pulumi.Resource] = ()
     """What the policy needs as long as it is there, Kyverno first: it is taken away before these.
 
@@ -62,7 +65,8 @@ class ImageRedirect(pulumi.ComponentResource):
     """The redirect policy in one cluster.
 
     The policy is the file in `policies/image-redirect/` with these values put in. An update ends
-    when the engine has taken the policy in, not when the API server has stored it.
+    when the engine has taken a new policy in and the API server redirects Pods by it, before an old
+    one goes.
     """
 
     policy_name: pulumi.Output[str]
@@ -91,6 +95,16 @@ class ImageRedirect(pulumi.ComponentResource):
             lookup=args.lookup == "registry",
             lift=lambda value, function: value.apply(function),
         )
+
+        async def in_force(_: pulumi.ResourceHookArgs) -> None:
+            domain = await pulumi.Output.from_input(args.domain).future()
+            kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
+            expected = _expected(args, domain or "")
+            if expected is None:
+                await asyncio.sleep(LEAST_SECONDS)
+            else:
+                await asyncio.to_thread(await_redirect, ApiServer(kubeconfig or ""), expected)
+
         applied: list[pulumi.Resource] = []
         for manifest in manifests:
             options = pulumi.ResourceOptions(
@@ -98,7 +112,7 @@ class ImageRedirect(pulumi.ComponentResource):
                 depends_on=[*args.after, *applied],
                 aliases=_other_versions(manifest),
                 hooks=pulumi.ResourceHookBinding(
-                    after_create=[settle] if manifest is manifests[-1] else None
+                    after_create=[in_force] if manifest is manifests[-1] else None
                 ),
             )
             applied.append(_declare(name, manifest, options))
@@ -125,14 +139,15 @@ def _declare(
     )
 
 
-async def settle(_: pulumi.ResourceHookArgs) -> None:
-    """Hold the update until a new policy has reached every API server.
+def _expected(args: ImageRedirectArgs, domain: str) -> Expected | None:
+    """A Pod that the policy must redirect; None where it looks images up or leaves `default` alone.
 
-    An API server learns of a ready policy a moment later: 0.2 to 1.8 s were measured on one. When
-    the engine is switched, Pulumi deletes the old policy once this one is made, and there would be
-    a moment with neither.
+    Its image need not exist: at admission no registry is asked.
     """
-    await asyncio.sleep(SETTLE_SECONDS)
+    if args.lookup == "registry" or Expected.namespace in args.excluded_namespaces:
+        return None
+    path = f"{min(args.namespaces)}/dry-run:1"
+    return Expected(written=f"docker.io/{path}", admitted=f"{domain}/{path}")
 
 
 def _other_versions(manifest: Mapping[str, Any]) -> list[pulumi.Alias]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Final
 
 import pulumi
+
+NOT_RECORDED: Final = {"recorded": False}
+"""The metadata of a field that is no part of what a component is: how it looks at its cluster."""
 
 
 def inputs(args: Any) -> dict[str, Any]:
@@ -14,7 +17,11 @@ def inputs(args: Any) -> dict[str, Any]:
 
     Values stay as they are, so that secrets stay secret; resources are dependencies and no values.
     """
-    values = {each.name: _plain(getattr(args, each.name)) for each in fields(args)}
+    values = {
+        each.name: _plain(getattr(args, each.name))
+        for each in fields(args)
+        if each.metadata != NOT_RECORDED
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 

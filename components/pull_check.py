@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
-from components.inputs import inputs
-from components.labels import NAMESPACE
+from components.api_server import ApiServer, ApiServerError
+from components.inputs import NOT_RECORDED, inputs
+from components.labels import LABELS, NAMESPACE
+from components.pull_causes import cause
+
+JOB = "pull-check"
+"""The Job's name."""
+WAIT_SECONDS = 240
+"""How long the proxy may take to serve, from the cluster's first request on; seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +39,8 @@ class PullCheckArgs:
     """The registry user's password; secret."""
     namespace: pulumi.Input[str] = NAMESPACE
     """The namespace it runs in, whose Pod Security level may be `restricted`."""
+    kubeconfig: pulumi.Input[str] = field(default="", metadata=NOT_RECORDED)
+    """The cluster's kubeconfig, secret: by it the check is looked at while it runs."""
 
 
 class PullCheck(pulumi.ComponentResource):
@@ -36,7 +48,8 @@ class PullCheck(pulumi.ComponentResource):
 
     What the kubelet needs to pull is what the check needs: the domain resolves from the nodes, the
     network lets them in, the proxy reaches Docker Hub, the login is right. If one is missing the
-    update stops here, before Pods are redirected. A changed domain runs the check again.
+    update stops here, before Pods are redirected, and says which. A changed domain runs the check
+    again, and so does every update while it has not succeeded.
     """
 
     image: pulumi.Output[str]
@@ -51,7 +64,7 @@ class PullCheck(pulumi.ComponentResource):
         if args.password is not None and args.username is not None:
             login = kubernetes.core.v1.Secret(
                 f"{name}-login",
-                metadata={"name": "proxy-login", "namespace": args.namespace},
+                metadata={"name": "proxy-login", "namespace": args.namespace, "labels": LABELS},
                 type="kubernetes.io/dockerconfigjson",
                 string_data={
                     ".dockerconfigjson": docker_config(args.domain, args.username, args.password)
@@ -59,34 +72,135 @@ class PullCheck(pulumi.ComponentResource):
                 opts=options,
             )
             secrets.append({"name": login.metadata.name})
-        container: dict[str, Any] = {
-            "name": "pull",
-            "image": pulumi.Output.concat(args.domain, "/", args.image),
-            "image_pull_policy": "Always",
-            "command": ["true"],
-            "security_context": {
-                "allow_privilege_escalation": False,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        }
-        pod: Any = {
-            "restart_policy": "Never",
-            "automount_service_account_token": False,
-            "image_pull_secrets": secrets,
-            "containers": [container],
-        }
+        image = pulumi.Output.concat(args.domain, "/", args.image)
+        template: Any = {"metadata": {"labels": LABELS}, "spec": pod_spec(image, secrets)}
+
+        async def succeeded(_: pulumi.ResourceHookArgs) -> None:
+            kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
+            namespace = await pulumi.Output.from_input(args.namespace).future()
+            await asyncio.to_thread(await_job, ApiServer(kubeconfig or ""), namespace or "")
+
         job = kubernetes.batch.v1.Job(
             f"{name}-job",
-            metadata={"name": "pull-check", "namespace": args.namespace},
+            metadata={
+                "name": JOB,
+                "namespace": args.namespace,
+                "labels": LABELS,
+                "annotations": {
+                    # The hook below waits, and can say why. One that failed is made anew.
+                    "pulumi.com/skipAwait": "true",
+                    "pulumi.com/replaceUnready": "true",
+                    # A Pod on a node that is gone must not hold the deletion.
+                    "pulumi.com/deletionPropagationPolicy": "background",
+                },
+            },
             spec={
                 "backoff_limit": 3,
-                "active_deadline_seconds": 300,
-                "template": {"spec": pod},
+                "active_deadline_seconds": WAIT_SECONDS + 60,
+                "template": template,
             },
-            opts=options,
+            opts=pulumi.ResourceOptions.merge(
+                options,
+                pulumi.ResourceOptions(
+                    hooks=pulumi.ResourceHookBinding(after_create=[succeeded]),
+                ),
+            ),
         )
-        self.image = pulumi.Output.all(container["image"], job.urn).apply(lambda made: str(made[0]))
+        self.image = pulumi.Output.all(image, job.urn).apply(lambda made: str(made[0]))
         self.register_outputs({"image": self.image})
+
+
+def pod_spec(image: pulumi.Input[str], secrets: Sequence[Any] = ()) -> dict[str, Any]:
+    """The check's Pod: as the level `restricted` of Pod Security wants it, on any node in service.
+
+    Nodes of special pools are tainted NoSchedule. Those that are not ready are too, and the Pod
+    leaves such a one again after a few seconds.
+    """
+    not_ready = [
+        {"key": f"node.kubernetes.io/{state}", "operator": "Exists", "effect": "NoExecute"}
+        for state in ("not-ready", "unreachable")
+    ]
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "imagePullSecrets": [*secrets],
+        "tolerations": [
+            {"operator": "Exists", "effect": "NoSchedule"},
+            *({**each, "tolerationSeconds": 20} for each in not_ready),
+        ],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65534,
+            "runAsGroup": 65534,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "pull",
+                "image": image,
+                "imagePullPolicy": "Always",
+                "command": ["true"],
+                "resources": {
+                    "requests": {"cpu": "10m", "memory": "16Mi"},
+                    "limits": {"cpu": "100m", "memory": "64Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    }
+
+
+def await_job(api: ApiServer, namespace: str, *, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until the check has succeeded.
+
+    Raises:
+        pulumi.RunError: when it has not after `seconds`, or for good; the message says why.
+    """
+    deadline = time.monotonic() + seconds
+    reason = "nothing is known of it"
+    while True:
+        over: set[str] = set()
+        try:
+            over, found = _look(api, namespace)
+            reason = found or reason
+        except ApiServerError as error:
+            reason = f"it could not be looked at: {error}"
+        if "Complete" in over:
+            return
+        if over or time.monotonic() > deadline:
+            raise pulumi.RunError(
+                f"the pull check failed, and no image was redirected: {reason}\n"
+                f"  see:  kubectl -n {namespace} describe pods -l job-name={JOB}\n"
+                "  then: `pulumi up` runs the check again; pullCheck.enabled false leaves it out"
+            )
+        time.sleep(1)
+
+
+def _look(api: ApiServer, namespace: str) -> tuple[set[str], str | None]:
+    """How the Job ended, as its conditions say, nothing while it runs; and why it does not run."""
+    core = f"/api/v1/namespaces/{namespace}"
+    job = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs/{JOB}")
+    conditions = job["status"].get("conditions") or []
+    over = {each["type"] for each in conditions if each["status"] == "True"}
+    uid = job["metadata"]["uid"]
+    pods = [
+        each
+        for each in api.get(f"{core}/pods", labelSelector=f"job-name={JOB}")["items"]
+        if uid in {owner["uid"] for owner in each["metadata"].get("ownerReferences") or []}
+    ]
+    known = {uid, *(each["metadata"]["uid"] for each in pods)}
+    events = [
+        each
+        for each in api.get(f"{core}/events")["items"]
+        if each["involvedObject"].get("uid") in known
+    ]
+    image = job["spec"]["template"]["spec"]["containers"][0]["image"]
+    return over & {"Complete", "Failed"}, cause(image, pods, events)
 
 
 def docker_config(

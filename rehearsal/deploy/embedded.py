@@ -13,7 +13,6 @@ import os
 import runpy
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,9 @@ from typing import Any
 import pulumi
 import yaml
 from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, rpc, set_all_config, set_mocks
+from pulumi.runtime._callbacks import _CallbackServicer
 from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import SETTINGS, get_root_resource, set_root_resource
 from pulumi.runtime.stack import Stack, run_pulumi_func
 
@@ -33,10 +34,6 @@ from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.progress import Progress
 
 _MARK, _SECRET = rpc._special_sig_key, rpc._special_secret_sig  # noqa: SLF001 - no public names
-
-
-_SETTLE_SECONDS = 5.0
-"""As long as the stack's own hook holds an update after a new policy; hooks are the CLI's."""
 
 
 class ApplyError(Exception):
@@ -62,6 +59,8 @@ class Applier(Mocks):
         self._lock = threading.Lock()
         self.errors: list[ApplyError] = []
         """What could not be applied, first failure first."""
+        self.created: set[tuple[str, str]] = set()
+        """Type and name of what no earlier deployment had made."""
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         """Apply one resource; its id and outputs.
@@ -90,11 +89,29 @@ class Applier(Mocks):
             self.errors.append(ApplyError(f"{args.typ} {args.name!r}: {error}"))
             raise self.errors[-1] from error
         with self._lock:
-            self._applied.append(Deployed(args.typ, cluster, applied.id))
+            deployed = Deployed(args.typ, cluster, applied.id)
+            self._applied.append(deployed)
+            if deployed not in self._before:
+                self.created.add((args.typ, args.name))
             self._save([*self._undeclared(), *self._applied])
         if package == "kubernetes":  # nothing secret is among what the API server adds
             return applied.id, {**args.inputs, **applied.outputs}
         return applied.id, {**applied.outputs, **args.inputs}
+
+    def run_hook(self, request: Any, token: str) -> None:
+        """Run a hook of the resource that was registered by this request, in the program's loop.
+
+        Raises:
+            ApplyError: naming the resource, when the hook fails.
+        """
+        (servicer,) = (each for each in _CallbackServicer._servicers if token in each._callbacks)  # noqa: SLF001 - no public way
+        asked = resource_pb2.ResourceHookRequest(name=request.name, type=request.type)
+        called = servicer._callbacks[token](asked.SerializeToString())  # noqa: SLF001
+        with self._progress.step(f"hook of {request.type} {request.name}"):
+            answer: Any = asyncio.run_coroutine_threadsafe(called, servicer._loop).result()  # type: ignore[arg-type]  # noqa: SLF001
+            if answer.error:
+                self.errors.append(ApplyError(f"{request.type} {request.name!r}: {answer.error}"))
+                raise self.errors[-1]
 
     def delete_undeclared(self) -> None:
         """Delete what an earlier deployment left and this one did not register, last first.
@@ -103,8 +120,6 @@ class Applier(Mocks):
             ApplyError: naming the resource, when it cannot be deleted; it stays in the record.
         """
         undeclared = self._undeclared()
-        if any(each.cluster for each in undeclared):
-            time.sleep(_SETTLE_SECONDS)
         while undeclared:
             kind, cluster, identity = undeclared[-1]
             try:
@@ -127,6 +142,26 @@ class Applier(Mocks):
     def call(self, args: MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         """Answer a look-up."""
         return self._volcengine.look_up(args.token, plain(args.args)), []
+
+
+class _HookRunner(MockMonitor):
+    """The SDK's monitor, which also runs the program's hooks after a resource is created."""
+
+    def __init__(self, applier: Applier) -> None:
+        super().__init__(applier)
+        self._applier = applier
+        self._tokens: dict[str, str] = {}
+
+    def RegisterResourceHook(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        self._tokens[request.name] = request.callback.token
+        return super().RegisterResourceHook(request)  # type: ignore[no-untyped-call]
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        answer = super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        if (request.type, request.name) in self._applier.created:
+            for name in request.hooks.after_create:
+                self._applier.run_hook(request, self._tokens[name])
+        return answer
 
 
 def _read(record: Path) -> list[Deployed]:
@@ -152,7 +187,7 @@ def deploy(program: Path, stack: str, config: StackConfig, applier: Applier) -> 
         ApplyError: naming the first resource that could not be applied, or could not be deleted.
     """
     try:
-        outputs = run(program, stack, config, applier)
+        outputs = run(program, stack, config, applier, monitor=_HookRunner(applier))
     except Exception:
         if applier.errors:
             raise applier.errors[0] from None

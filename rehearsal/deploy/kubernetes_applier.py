@@ -19,6 +19,7 @@ from rehearsal.deploy.resources import Applied
 
 _FIELD_MANAGER = "rehearsal"
 _WAIT_FOR = "pulumi.com/waitFor"
+_SKIP_AWAIT = "pulumi.com/skipAwait"
 _RELEASE = "kubernetes:helm.sh/v3:Release"
 _ROLLED_OUT = {"Deployment", "DaemonSet", "StatefulSet"}
 
@@ -101,7 +102,7 @@ class KubernetesApplier:
             found = applied()
         if kind in _ROLLED_OUT:
             self._kubectl(kubeconfig, "rollout", "status", *namespace, target, "--timeout=120s")
-        if kind == "Job":
+        if kind == "Job" and _SKIP_AWAIT not in (metadata.get("annotations") or {}):
             self._kubectl(
                 kubeconfig, "wait", *namespace, target, "--for=condition=Complete", "--timeout=120s"
             )

@@ -298,6 +298,14 @@ def test_a_stack_from_before_its_parts_had_a_common_parent_keeps_them(
     )
 
 
+def test_a_failed_pull_check_is_made_anew_by_the_next_update(micro: Recording) -> None:
+    job = micro.one(JOB)
+    annotations = job.inputs["metadata"]["annotations"]
+    assert annotations["pulumi.com/replaceUnready"] == "true"
+    assert annotations["pulumi.com/skipAwait"] == "true"
+    assert len(job.after_create) == 1
+
+
 def test_children_stand_below_their_component(enterprise: Recording) -> None:
     parents = {each.name: each.parent for each in enterprise.resources if each.custom}
     assert parents["dockerhub-registry"] == "dockerhub"

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from components.image_redirect import SETTLE_SECONDS
 from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal import proof
-from rehearsal.deploy import embedded
 
 
 def test_the_rehearsal_opts_out_by_the_stacks_own_label() -> None:
     assert proof._OPT_OUT == {OPT_OUT_LABEL: OPT_OUT_VALUE}
-
-
-def test_the_rehearsal_settles_as_long_as_the_stack_does() -> None:
-    assert embedded._SETTLE_SECONDS == SETTLE_SECONDS
