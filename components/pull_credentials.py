@@ -22,6 +22,7 @@ SECRET: Final = "dockerhub-proxy-login"  # noqa: S105 - the Secret's name
 ROLE: Final = "dockerhub-pull-credentials"
 """The ClusterRole that lets Kyverno keep the copies, and that owns them."""
 
+_AGGREGATED: Final = "rbac.kyverno.io/aggregate-to"
 _RULES: Final[Sequence[kubernetes.rbac.v1.PolicyRuleArgsDict]] = [
     {
         "api_groups": [""],
@@ -93,11 +94,28 @@ class PullCredentials(pulumi.ComponentResource):
             f"{name}-role",
             metadata={
                 "name": ROLE,
-                "labels": {**LABELS, "rbac.kyverno.io/aggregate-to-background-controller": "true"},
+                "labels": {**LABELS, f"{_AGGREGATED}-background-controller": "true"},
             },
             rules=_RULES,
             opts=options,
         )
+        roles = [role]
+        if args.engine is not Engine.MUTATING_POLICY:
+            # Kyverno takes in a synchronizing ClusterPolicy only if its admission controller may
+            # read what the policy makes.
+            roles.append(
+                kubernetes.rbac.v1.ClusterRole(
+                    f"{name}-admission-role",
+                    metadata={
+                        "name": f"{ROLE}-admission",
+                        "labels": {**LABELS, f"{_AGGREGATED}-admission-controller": "true"},
+                    },
+                    rules=[
+                        {"api_groups": [""], "resources": ["secrets"], "verbs": ["get", "list"]}
+                    ],
+                    opts=options,
+                )
+            )
         revision = pulumi.Output.format(
             "{0} {1}", login.metadata.resource_version, role.metadata.uid
         )
@@ -115,7 +133,7 @@ class PullCredentials(pulumi.ComponentResource):
                 },
             },
             spec=manifest["spec"],
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[login, role]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[login, *roles]),
         )
         self.secret_name = policy.urn.apply(lambda _: SECRET)
         self.register_outputs({"secret_name": self.secret_name})

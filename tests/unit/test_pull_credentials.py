@@ -72,14 +72,22 @@ def test_the_policy_comes_after_the_secret_and_the_role_and_goes_before(
     assert not policy.delete_before_replace
 
 
-def test_only_kyvernos_background_controller_is_let_at_secrets(
+def test_kyverno_may_keep_secrets_and_its_admission_controller_at_most_read_them(
     recording: tuple[Recording, Any],
 ) -> None:
-    found, _ = recording
+    found, policy = recording
     roles = found.of_type("kubernetes:rbac.authorization.k8s.io/v1:ClusterRole")
-    (role,) = (each for each in roles if each.name == "apps-pull-credentials-role")
-    labels = role.inputs["metadata"]["labels"]
-    assert labels == {**LABELS, "rbac.kyverno.io/aggregate-to-background-controller": "true"}
+    verbs = {
+        label.removeprefix("rbac.kyverno.io/aggregate-to-"): each.inputs["rules"][0]["verbs"]
+        for each in roles
+        if each.name.startswith("apps-pull-credentials-")
+        for label in set(each.inputs["metadata"]["labels"]) - set(LABELS)
+    }
+    keeps = ["get", "list", "watch", "create", "update", "delete"]
+    if policy.inputs["kind"] == "ClusterPolicy":  # which Kyverno refuses otherwise
+        assert verbs == {"background-controller": keeps, "admission-controller": ["get", "list"]}
+    else:
+        assert verbs == {"background-controller": keeps}
 
 
 def test_the_copies_and_the_policy_are_found_by_their_labels(
