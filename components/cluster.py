@@ -19,7 +19,7 @@ from components.types import Endpoint
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterArgs:
-    """Where a cluster is: a VKE cluster's id, or a kubeconfig and what the API cannot tell."""
+    """Where a cluster is: a VKE cluster's id, or a kubeconfig and what the API does not know."""
 
     cluster_id: str | None = None
     """The VKE cluster's id; its VPC, version and kubeconfig are looked up."""
@@ -39,7 +39,7 @@ class Cluster(pulumi.ComponentResource):
     """A cluster and its Kubernetes provider.
 
     A change of the kubeconfig (a renewed certificate, another address) updates the provider; only
-    another cluster replaces it, and with it what stands in the cluster.
+    another cluster replaces it, and with it what is in the cluster.
     """
 
     vpc_id: pulumi.Output[str | None]
@@ -51,7 +51,7 @@ class Cluster(pulumi.ComponentResource):
     kubeconfig: pulumi.Output[str]
     """The kubeconfig the cluster is reached by; secret."""
     provider: kubernetes.Provider
-    """The provider every resource in this cluster is given."""
+    """The provider of every resource in this cluster."""
 
     def __init__(
         self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None
@@ -72,7 +72,7 @@ class Cluster(pulumi.ComponentResource):
             f"{name}-provider",
             kubeconfig=self.kubeconfig,
             cluster_identifier=args.cluster_id or name,
-            enable_secret_mutable=True,  # else a changed login is a Secret deleted and made again
+            enable_secret_mutable=True,  # else a changed Secret is deleted and created again
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs(
@@ -85,7 +85,7 @@ class Cluster(pulumi.ComponentResource):
 
 
 def _look_up(parent: Cluster, cluster_id: str) -> pulumi.Output[GetClustersClusterResult]:
-    """The VKE cluster of this id, without the kubeconfigs the answer carries in plain."""
+    """The VKE cluster of this id, without the kubeconfigs the answer carries in plaintext."""
     answer = volcengine.vke.get_clusters_output(
         ids=[cluster_id], opts=pulumi.InvokeOptions(parent=parent)
     )
@@ -132,7 +132,7 @@ def _newest(
         other = Endpoint.PRIVATE if endpoint is Endpoint.PUBLIC else Endpoint.PUBLIC
         raise pulumi.RunError(
             f"clusters: VKE cluster {cluster_id!r} has no {endpoint} kubeconfig\n"
-            f"  do: make one on the cluster's page, or set endpoint: {other}"
+            f"  do: create one on the cluster's page, or set endpoint: {other}"
         )
     newest = max(fitting, key=lambda each: (each.create_time, each.id))
     return base64.b64decode(newest.kubeconfig).decode()

@@ -73,7 +73,7 @@ class CredentialAddon(pulumi.ComponentResource):
                     }
                 }
             ),
-            # One name in a cluster: made before the old one is deleted, it would be the old one.
+            # One name in a cluster: created before the old one is deleted, it would be the old one.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.addon_name = addon.name

@@ -361,7 +361,7 @@ def _native_engine_is_off(settings: Settings) -> Iterator[str]:
                 f"redirect.engine MutatingAdmissionPolicy: Kubernetes {cluster.kubernetes_version}"
                 f" of cluster {cluster.name!r} has it off unless its API server runs with the"
                 " feature gate MutatingAdmissionPolicy and the runtime-config"
-                " admissionregistration.k8s.io/v1beta1; without them the policy cannot be made."
+                " admissionregistration.k8s.io/v1beta1; without them the policy cannot be created."
             )
 
 
