@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from kubernetes import client
 
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal import wait
 from rehearsal.cluster import node as real_node
 

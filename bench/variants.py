@@ -11,8 +11,8 @@ import yaml
 
 from bench.cluster import WEBHOOK_TIMEOUT_SECONDS
 from bench.load import DOMAIN, Case
-from components.redirect_policy import RedirectValues, render
-from components.types import Engine
+from components.policy import Redirect, redirect
+from components.types import DOCKER_HUB, Access, Engine, Proxy
 
 NO_POLICY = "no policy"
 ONE, FIVE, TWENTY = Case(), Case(containers=5), Case(containers=20)
@@ -65,12 +65,20 @@ def our_name(engine: Engine, size: int) -> str:
 
 def _ours(engine: Engine, size: int) -> Variant:
     served = [*(f"team{number:04}" for number in range(1, size)), "library"]
-    values = RedirectValues(
-        domain=DOMAIN, namespaces=served, timeout_seconds=WEBHOOK_TIMEOUT_SECONDS
+    values = Redirect(
+        engine=engine,
+        proxies=[
+            Proxy(
+                host=DOCKER_HUB,
+                domain=DOMAIN,
+                namespaces=dict.fromkeys(served, Access.PUBLIC),
+            )
+        ],
+        timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
     )
     return Variant(
         name=our_name(engine, size),
-        documents=render(engine, values, kubernetes_version="1.37", kyverno_version="1.19"),
+        documents=redirect(values),
         cases=ALL if size == 1 else (ONE, TWENTY, NOTHING),
         freezes=size == 1,
     )

@@ -1,10 +1,11 @@
-"""ImageRedirect: the policy that rewrites Docker Hub images to the proxy at admission."""
+"""ImageRedirect: the policy that has Pods pull images from the proxies of their registries."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -14,43 +15,21 @@ from components import PACKAGE
 from components.api_server import ApiServer
 from components.in_force import LEAST_SECONDS, Expected, await_redirect
 from components.inputs import NOT_RECORDED, inputs
-from components.redirect_policy import RedirectValues, render
-from components.types import Access, Engine, FailurePolicy
+from components.policy import Redirect, redirect
+from components.types import Engine
 
 _WAIT_FOR = "pulumi.com/waitFor"
 _READY = {
-    "ClusterPolicy": "condition=Ready",
-    "MutatingPolicy": "jsonpath={.status.conditionStatus.ready}=true",
+    Engine.CLUSTER_POLICY: "condition=Ready",
+    Engine.MUTATING_POLICY: "jsonpath={.status.conditionStatus.ready}=true",
 }
 """What Kyverno says of a policy it has taken in; the API server says nothing of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageRedirectArgs:
+class ImageRedirectArgs(Redirect):
     """What is redirected where, by which engine, and what is left alone."""
 
-    engine: Engine
-    """What rewrites the images."""
-    domain: pulumi.Input[str]
-    """The proxy's domain."""
-    namespaces: Mapping[str, Access]
-    """Docker Hub namespaces the proxy serves, each with who may pull from it."""
-    excluded_namespaces: Sequence[str] = ()
-    """Kubernetes namespaces to leave alone, beside kube-system."""
-    excluded_pod_labels: Sequence[str] = ()
-    """Label keys of Pods to leave alone, beside those of operators that compare images."""
-    failure_policy: FailurePolicy = FailurePolicy.IGNORE
-    """What happens to a Pod while the engine does not answer."""
-    timeout_seconds: int = 2
-    """How long a Pod waits for an engine that does not answer; seconds, 1 to 30."""
-    lookup: str = "none"
-    """`registry` asks every image's registry at admission; ClusterPolicy only."""
-    pull_secret: str | None = None
-    """The Secret that redirected Pods of private namespaces are given to pull with."""
-    kyverno_version: str | None = None
-    """Kyverno's version, `1.N`, where the engine is Kyverno's."""
-    kubernetes_version: str | None = None
-    """The cluster's version, `1.N`; decides the API version of a native policy."""
     kubeconfig: pulumi.Input[str] = field(default="", metadata=NOT_RECORDED)
     """The cluster's kubeconfig, secret: by it a new policy is seen to be in force."""
     after: Sequence[pulumi.Resource] = ()
@@ -76,28 +55,9 @@ class ImageRedirect(pulumi.ComponentResource):
         self, name: str, args: ImageRedirectArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__(f"{PACKAGE}:index:ImageRedirect", name, inputs(args), opts)
-        manifests = render(
-            args.engine,
-            RedirectValues(
-                domain=pulumi.Output.from_input(args.domain),
-                namespaces=sorted(args.namespaces),
-                private_namespaces=sorted(
-                    name for name, access in args.namespaces.items() if access is Access.PRIVATE
-                ),
-                pull_secret=args.pull_secret,
-                excluded_namespaces=args.excluded_namespaces,
-                excluded_pod_labels=args.excluded_pod_labels,
-                failure_policy=args.failure_policy,
-                timeout_seconds=args.timeout_seconds,
-            ),
-            kubernetes_version=args.kubernetes_version,
-            kyverno_version=args.kyverno_version,
-            lookup=args.lookup == "registry",
-            lift=lambda value, function: value.apply(function),
-        )
 
         async def in_force(_: pulumi.ResourceHookArgs) -> None:
-            domain = await pulumi.Output.from_input(args.domain).future()
+            domain = await pulumi.Output.from_input(args.proxies[0].domain).future()
             kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
             expected = _expected(args, domain or "")
             if expected is None:
@@ -106,48 +66,63 @@ class ImageRedirect(pulumi.ComponentResource):
                 await asyncio.to_thread(await_redirect, ApiServer(kubeconfig or ""), expected)
 
         applied: list[pulumi.Resource] = []
-        for manifest in manifests:
-            options = pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[*args.after, *applied],
-                aliases=_other_versions(manifest),
-                hooks=pulumi.ResourceHookBinding(
-                    after_create=[in_force] if manifest is manifests[-1] else None
-                ),
+        manifests = _manifests(args, [""] * len(args.proxies))
+        domains = pulumi.Output.all(*(each.domain for each in args.proxies))
+        for at, manifest in enumerate(manifests):  # by any domain: of the same kinds and names
+            applied.append(
+                kubernetes.apiextensions.CustomResource(
+                    f"{name}-{_role(manifest['kind'])}",
+                    api_version=manifest["apiVersion"],
+                    kind=manifest["kind"],
+                    metadata=_awaited(manifest),
+                    spec=domains.apply(partial(_spec, args, at)),
+                    opts=pulumi.ResourceOptions(
+                        parent=self,
+                        depends_on=[*args.after, *applied],
+                        aliases=_other_versions(manifest),
+                        hooks=pulumi.ResourceHookBinding(
+                            after_create=[in_force] if manifest is manifests[-1] else None
+                        ),
+                    ),
+                )
             )
-            applied.append(_declare(name, manifest, options))
         policy_name = str(manifests[0]["metadata"]["name"])
         self.policy_name = applied[-1].urn.apply(lambda _: policy_name)
         self.register_outputs({"policy_name": self.policy_name})
 
 
-def _declare(
-    name: str, manifest: Mapping[str, Any], options: pulumi.ResourceOptions
-) -> kubernetes.apiextensions.CustomResource:
-    """One manifest of the policy as a resource of that kind."""
-    kind = manifest["kind"]
-    metadata = dict(manifest["metadata"])
-    if kind in _READY:
-        metadata["annotations"] = {**metadata.get("annotations", {}), _WAIT_FOR: _READY[kind]}
-    return kubernetes.apiextensions.CustomResource(
-        f"{name}-{_role(kind)}",
-        api_version=manifest["apiVersion"],
-        kind=kind,
-        metadata=metadata,
-        spec=manifest["spec"],
-        opts=options,
+def _manifests(args: ImageRedirectArgs, domains: Sequence[str]) -> list[dict[str, Any]]:
+    """The policy with each proxy's domain."""
+    proxies = zip(args.proxies, domains, strict=True)
+    return redirect(
+        replace(args, proxies=[replace(proxy, domain=domain) for proxy, domain in proxies])
     )
 
 
+def _spec(args: ImageRedirectArgs, at: int, domains: Sequence[str]) -> Any:
+    """What is said in one of the manifests, once the domains are known."""
+    return _manifests(args, domains)[at]["spec"]
+
+
+def _awaited(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's metadata; Pulumi waits until Kyverno has taken a policy of its kinds in."""
+    metadata = dict(manifest["metadata"])
+    if manifest["kind"] in _READY:
+        ready = {_WAIT_FOR: _READY[manifest["kind"]]}
+        metadata["annotations"] = {**metadata.get("annotations", {}), **ready}
+    return metadata
+
+
 def _expected(args: ImageRedirectArgs, domain: str) -> Expected | None:
-    """A Pod that the policy must redirect; None where it looks images up or leaves `default` alone.
+    """A Pod that the policy must redirect; None where it leaves `default` alone.
 
     Its image need not exist: at admission no registry is asked.
     """
-    if args.lookup == "registry" or Expected.namespace in args.excluded_namespaces:
+    if Expected.namespace in args.excluded_namespaces:
         return None
-    path = f"{min(args.namespaces)}/dry-run:1"
-    return Expected(written=f"docker.io/{path}", admitted=f"{domain}/{path}")
+    proxy = args.proxies[0]
+    path = f"{min(proxy.namespaces)}/dry-run:1"
+    return Expected(written=f"{proxy.host}/{path}", admitted=f"{domain}/{path}")
 
 
 def _other_versions(manifest: Mapping[str, Any]) -> list[pulumi.Alias]:

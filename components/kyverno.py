@@ -94,7 +94,6 @@ def chart_values(args: KyvernoArgs) -> dict[str, Any]:
             ]
         }
     }
-    takes_a_list = int(args.version.removeprefix("v").split(".")[1]) < 3
     values: dict[str, Any] = {
         "admissionController": {
             "replicas": args.replicas,
@@ -103,8 +102,7 @@ def chart_values(args: KyvernoArgs) -> dict[str, Any]:
         "backgroundController": {"replicas": 2 if several else 1},
         "cleanupController": {"replicas": 2 if several else 1},
         "reportsController": {"replicas": 2 if several else 1},
-        # One selector from chart 3.3 (Kyverno 1.13) on, a list of them before.
-        "config": {"webhooks": [left_out] if takes_a_list else left_out},
+        "config": {"webhooks": left_out},
     }
     if args.image_registry:
         values["global"] = {"image": {"registry": args.image_registry}}

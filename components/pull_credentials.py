@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +12,7 @@ import pulumi_kubernetes as kubernetes
 from components import PACKAGE
 from components.inputs import inputs
 from components.labels import LABELS, NAMESPACE, NODES_NAMESPACE
-from components.policy_parts import load, with_excluded_namespaces
+from components.policy import cel, load, namespaces_left_alone
 from components.pull_check import docker_config
 from components.types import Engine
 
@@ -153,7 +152,7 @@ def copying_policy(
 
     `revision` is another text whenever the Secret or the role is another one.
     """
-    excluded = with_excluded_namespaces([NAMESPACE, NODES_NAMESPACE, *excluded_namespaces])
+    excluded = namespaces_left_alone([NAMESPACE, NODES_NAMESPACE, *excluded_namespaces])
     if engine is Engine.MUTATING_POLICY:
         (manifest,) = load("pull-credentials/generating-policy.yaml")
         spec = manifest["spec"]
@@ -170,5 +169,5 @@ def copying_policy(
 
 
 def _cel(value: Any) -> Any:
-    """A value as a literal in CEL, whose strings and lists are written as in JSON."""
-    return value.apply(_cel) if isinstance(value, pulumi.Output) else json.dumps(value)
+    """A value as a literal in CEL, now or once it is known."""
+    return value.apply(cel) if isinstance(value, pulumi.Output) else cel(value)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+
+import pulumi
 
 
 class Edition(StrEnum):
@@ -65,3 +69,19 @@ class PodLogin(StrEnum):
 
     SECRET = "secret"  # noqa: S105 - a way, not a password
     ADDON = "addon"
+
+
+DOCKER_HUB = "docker.io"
+"""The registry of images that name none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """A proxy registry, as what pulls through it needs to know it."""
+
+    host: str
+    """The registry it is a proxy of, as images name it: `docker.io`, `ghcr.io`."""
+    domain: pulumi.Input[str]
+    """Where it is: its host name, with a port if it has one."""
+    namespaces: Mapping[str, Access]
+    """The namespaces of that registry it serves, each with who may pull from it."""

@@ -11,12 +11,15 @@ import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
 from components.inputs import inputs
-from components.policy_parts import (
-    add_match_conditions,
+from components.policy import (
+    exclusions,
     load,
-    with_blanks,
-    with_excluded_namespaces,
+    match_conditions,
+    namespaces_left_alone,
+    set_webhook,
+    space_delimited,
 )
+from components.types import DOCKER_HUB, Access, Proxy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,6 @@ class VciMirrorArgs:
     """Kubernetes namespaces to leave alone, beside kube-system."""
     timeout_seconds: int = 2
     """How long a Pod waits for a Kyverno that does not answer; seconds, 1 to 30."""
-    kyverno_version: str = "1.19"
-    """Kyverno's version, `1.N`."""
-    kubernetes_version: str | None = None
-    """The cluster's version, `1.N`; None is taken as recent enough for match conditions."""
 
 
 class VciMirror(pulumi.ComponentResource):
@@ -68,24 +67,19 @@ class VciMirror(pulumi.ComponentResource):
 
 def annotating_policy(args: VciMirrorArgs) -> dict[str, Any]:
     """The policy of `policies/vci-mirror/` with these values put in."""
-    served = sorted(args.namespaces)
     (manifest,) = load("vci-mirror/cluster-policy.yaml")
-    (conditions,) = load("vci-mirror/patches/cluster-policy-match-conditions.yaml")
     manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
-    spec = manifest["spec"]
-    spec["webhookTimeoutSeconds"] = args.timeout_seconds
-    (rule,) = spec["rules"]
-    excluded = with_excluded_namespaces(args.excluded_namespaces)
-    rule["exclude"]["any"][0]["resources"]["namespaces"] = excluded
-    values = {"domain": args.domain, "served": with_blanks(served)}
-    rule["context"][0]["variable"]["value"] = values
-    add_match_conditions(
-        manifest,
-        conditions,
-        served,
-        excluded_namespaces=excluded,
-        excluded_pod_labels=(),
-        kubernetes_version=args.kubernetes_version,
-        kyverno_version=args.kyverno_version,
+    served = sorted(args.namespaces)
+    left_alone = namespaces_left_alone(args.excluded_namespaces)
+    proxy = Proxy(
+        host=DOCKER_HUB, domain=args.domain, namespaces=dict.fromkeys(served, Access.PUBLIC)
     )
+    conditions = match_conditions([proxy], namespaces=left_alone)
+    set_webhook(manifest["spec"], conditions, args.timeout_seconds)
+    (rule,) = manifest["spec"]["rules"]
+    rule["exclude"]["any"] = exclusions(left_alone)
+    rule["context"][0]["variable"]["value"] = {
+        "domain": args.domain,
+        "served": space_delimited(served),
+    }
     return manifest

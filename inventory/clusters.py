@@ -11,7 +11,7 @@ from typing import Any, Final
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from inventory.workloads import Found, Missing, Place, Workload, custom_images, joined, workload
 
 PAGE: Final = 500

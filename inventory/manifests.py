@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from inventory.workloads import Found, Missing, Place, Workload, custom_images, workload
 
 STANDARD_INPUT: Final = "-"

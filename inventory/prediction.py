@@ -11,8 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from components.policy_parts import EXCLUDED_POD_LABELS
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.policy import OPT_OUT, OPT_OUT_LABEL, OPT_OUT_VALUE, PODS_LEFT_ALONE, has_label
 from inventory.reference import InvalidReferenceError, Reference, parse
 from inventory.stack import Stack, host_of, namespace_of
 from inventory.workloads import Image, Workload
@@ -113,12 +112,12 @@ def _left_alone(workload: Workload, stack: Stack, opted_out: bool) -> Prediction
         return Prediction(Outcome.STATIC_POD)
     if workload.place.namespace in stack.excluded_namespaces:
         return Prediction(Outcome.EXCLUDED, detail=f"namespace {workload.place.namespace}")
-    if opted_out or labels.get(OPT_OUT_LABEL) == OPT_OUT_VALUE:
+    if opted_out or has_label(labels, OPT_OUT):
         return Prediction(Outcome.OPTED_OUT)
-    for key in EXCLUDED_POD_LABELS:
-        if key in labels:
-            return Prediction(Outcome.OPERATOR, detail=f"label {key}")
-    for key in sorted(stack.excluded_pod_labels):
-        if key in labels:
-            return Prediction(Outcome.EXCLUDED, detail=f"label {key}")
+    for label in PODS_LEFT_ALONE:
+        if has_label(labels, label):
+            return Prediction(Outcome.OPERATOR, detail=f"label {label}")
+    for label in sorted(stack.excluded_pod_labels):
+        if has_label(labels, label):
+            return Prediction(Outcome.EXCLUDED, detail=f"label {label}")
     return None

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from components.policy_parts import EXCLUDED_NAMESPACES, EXCLUDED_POD_LABELS
-from components.redirect_policy import OPT_OUT_LABEL
+from components.policy import NAMESPACES_LEFT_ALONE, OPT_OUT, PODS_LEFT_ALONE
 from components.types import Access, Way
 from inventory.reference import DOCKER_HUB, Reference
 from settings import Settings
@@ -41,9 +40,9 @@ class Stack:
     proxies: Sequence[Proxy] = ()
     redirects: bool = True
     """Whether any cluster of it redirects Pods at admission."""
-    excluded_namespaces: frozenset[str] = frozenset(EXCLUDED_NAMESPACES)
+    excluded_namespaces: frozenset[str] = frozenset(NAMESPACES_LEFT_ALONE)
     excluded_pod_labels: frozenset[str] = frozenset()
-    """Label keys that the stack's user named, beside those of known operators."""
+    """Labels, `key` or `key=value`, that the stack's user named, beside those of operators."""
     sections: Mapping[str, Any] | None = None
     """The stack file's sections as written; None without a stack."""
     has_account: bool = False
@@ -52,7 +51,8 @@ class Stack:
     @property
     def label_keys(self) -> frozenset[str]:
         """The keys of Pods' labels that decide whether they are left alone."""
-        return frozenset({OPT_OUT_LABEL, *EXCLUDED_POD_LABELS, *self.excluded_pod_labels})
+        labels = (OPT_OUT, *PODS_LEFT_ALONE, *self.excluded_pod_labels)
+        return frozenset(each.partition("=")[0] for each in labels)
 
     def proxy(self, host: str) -> Proxy | None:
         """The proxy of a registry; None where it has none."""
@@ -101,7 +101,7 @@ def load_stack(name: str, folder: Path = REPOSITORY) -> Stack:
         and any(Way.ADMISSION in each.ways for each in settings.clusters),
         excluded_namespaces=frozenset(
             {
-                *EXCLUDED_NAMESPACES,
+                *NAMESPACES_LEFT_ALONE,
                 settings.kyverno.namespace,
                 *settings.redirect.exclude.namespaces,
             }

@@ -15,7 +15,7 @@ from components.node_mirror import NodeMirrorArgs
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
 from components.pull_check import PullCheckArgs
 from components.pull_credentials import SECRET, PullCredentialsArgs
-from components.types import PodLogin, Way
+from components.types import DOCKER_HUB, PodLogin, Proxy, Way
 from components.vci_mirror import VciMirrorArgs
 from components.vpc_access import VpcAccessArgs, VpcArgs
 from settings.model import Cluster as ClusterSettings
@@ -87,7 +87,7 @@ def cluster_proxy(
         redirect=_redirect(settings, each, registry, with_login=credentials is not None)
         if redirected
         else None,
-        vci_mirror=_vci_mirror(settings, each, registry) if annotated else None,
+        vci_mirror=_vci_mirror(settings, registry) if annotated else None,
         node_mirror=_node_mirror(settings, registry) if Way.NODES in each.ways else None,
     )
 
@@ -149,35 +149,37 @@ def _pull_credentials(settings: Settings, registry: ProxyRegistry) -> PullCreden
     )
 
 
+def _proxy(settings: Settings, registry: ProxyRegistry) -> Proxy:
+    return Proxy(
+        host=DOCKER_HUB,
+        domain=registry.domain,
+        namespaces={each.name: each.access for each in settings.registry.namespaces},
+    )
+
+
 def _redirect(
     settings: Settings, each: ClusterSettings, registry: ProxyRegistry, *, with_login: bool
 ) -> ImageRedirectArgs:
     redirect = settings.redirect
     return ImageRedirectArgs(
         engine=redirect.engine,
-        domain=registry.domain,
-        namespaces={each.name: each.access for each in settings.registry.namespaces},
+        proxies=[_proxy(settings, registry)],
         excluded_namespaces=_excluded_namespaces(settings),
         excluded_pod_labels=redirect.exclude.pod_labels,
         failure_policy=redirect.failure_policy,
         timeout_seconds=redirect.timeout_seconds,
-        lookup=redirect.lookup,
+        every_new_pod=redirect.every_new_pod,
         pull_secret=SECRET if with_login else None,
-        kyverno_version=settings.kyverno.app_version,
         kubernetes_version=each.kubernetes_version,
     )
 
 
-def _vci_mirror(
-    settings: Settings, each: ClusterSettings, registry: ProxyRegistry
-) -> VciMirrorArgs:
+def _vci_mirror(settings: Settings, registry: ProxyRegistry) -> VciMirrorArgs:
     return VciMirrorArgs(
         domain=registry.domain,
         namespaces=[each.name for each in settings.registry.namespaces],
         excluded_namespaces=_excluded_namespaces(settings),
         timeout_seconds=settings.redirect.timeout_seconds,
-        kyverno_version=settings.kyverno.app_version,
-        kubernetes_version=each.kubernetes_version,
     )
 
 

@@ -25,11 +25,10 @@ from settings.types import (
     Kubeconfig,
     KubernetesName,
     KubernetesVersion,
-    LabelKey,
     LoginPassword,
-    Lookup,
     Matching,
     NamespaceName,
+    PodLabel,
     Region,
     RegistryHost,
     RegistryName,
@@ -213,8 +212,8 @@ class Exclusions(Section):
 
     namespaces: list[KubernetesName] = []
     """Kubernetes namespaces whose Pods are left alone."""
-    pod_labels: list[LabelKey] = []
-    """Label keys whose mere presence excludes a Pod; for operators that compare images."""
+    pod_labels: list[PodLabel] = []
+    """Labels, `key` or `key=value`, of Pods left alone; for operators that compare images."""
 
 
 class Redirect(Section):
@@ -228,8 +227,8 @@ class Redirect(Section):
     """What happens to a Pod while the engine does not answer."""
     timeout_seconds: Annotated[int, Field(ge=1, le=30, strict=True)] = 2
     """How long a Pod waits for an engine that does not answer."""
-    lookup: Lookup = Lookup.NONE
-    """Whether the policy asks the image's registry at admission."""
+    every_new_pod: Annotated[bool, Field(strict=True)] = False
+    """Call Kyverno for every new Pod, so that it is called again for what injectors add later."""
     exclude: Exclusions = Exclusions()
     """Pods the redirect leaves alone."""
 

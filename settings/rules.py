@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from components.redirect_policy import unavailable
+from components.policy import KYVERNO_VERSIONS, OLDEST_KUBERNETES, minor
 from components.types import Edition, Engine, PodLogin, Way
-from components.versions import has_match_conditions, reads_every_image, version
 from settings.errors import Problem, command
 from settings.kubeconfig import cluster_in
-from settings.model import Cluster, LoginAddon, Settings
-from settings.types import Lookup
+from settings.model import Cluster, Kyverno, LoginAddon, Settings
 
 STANDARD_REGISTRY_QUOTA: Mapping[str, int] = {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1}
 """Enterprise (standard) registries per account and region (Volcengine docs 6420/113745)."""
@@ -172,39 +170,51 @@ def _kyverno_repository(settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _lookup(settings: Settings) -> Iterator[Problem]:
-    redirect = settings.redirect
-    asked = redirect.enabled and redirect.lookup is Lookup.REGISTRY
-    if asked and redirect.engine is not Engine.CLUSTER_POLICY:
-        yield Problem(
-            setting="redirect.lookup",
-            found=f"'registry', with engine {redirect.engine}",
-            allowed="'registry' with engine ClusterPolicy only",
-            do="set redirect.lookup to none, or redirect.engine to ClusterPolicy",
-        )
+def _engines(settings: Settings, cluster: Cluster) -> Iterator[Engine]:
+    """The kinds of policy a cluster gets."""
+    if settings.redirect.enabled and Way.ADMISSION in cluster.ways:
+        yield settings.redirect.engine
+    if Way.VCI in cluster.ways:
+        yield Engine.CLUSTER_POLICY
 
 
-def _engine_versions(settings: Settings) -> Iterator[Problem]:
-    engine, kyverno = settings.redirect.engine, settings.kyverno.app_version
+def _kyverno_version(settings: Settings) -> Iterator[Problem]:
+    kyverno = settings.kyverno
+    found = minor(kyverno.app_version)
+    for engine in sorted({each for one in settings.clusters for each in _engines(settings, one)}):
+        oldest, newest = KYVERNO_VERSIONS.get(engine, (found, None))
+        if found < oldest or (newest is not None and found > newest):
+            to = "and newer" if newest is None else f"to 1.{newest}"
+            charts = "and newer" if newest is None else f"to 3.{newest - 10}"
+            yield Problem(
+                setting="kyverno.version",
+                found=f"{kyverno.version!r}, which is Kyverno {kyverno.app_version}",
+                allowed=f"Kyverno 1.{oldest} {to} (charts 3.{oldest - 10} {charts}) for a"
+                f" {engine.value}",
+                do=command("kyverno.version", Kyverno().version),
+            )
+
+
+def _kubernetes_version(settings: Settings) -> Iterator[Problem]:
     for index, cluster in enumerate(settings.clusters):
-        if Way.ADMISSION not in cluster.ways or not settings.redirect.enabled:
-            continue
-        version = cluster.kubernetes_version
-        if not engine.needs_kyverno and version is None:
-            yield Problem(
-                setting=f"clusters[{index}].kubernetesVersion",
-                found=f"nothing, with engine {engine}",
-                allowed="the cluster's version: it decides the API version of the policy",
-                do=command(f"clusters[{index}].kubernetesVersion", "1.36"),
-            )
-        reason = unavailable(engine, kubernetes_version=version, kyverno_version=kyverno)
-        if reason:
-            yield Problem(
-                setting="redirect.engine",
-                found=f"{engine.value!r}, for cluster {cluster.name!r}",
-                allowed=reason.allowed,
-                do=reason.do,
-            )
+        known = cluster.kubernetes_version
+        for engine in _engines(settings, cluster):
+            if known is None and not engine.needs_kyverno:
+                yield Problem(
+                    setting=f"clusters[{index}].kubernetesVersion",
+                    found=f"nothing, with engine {engine.value}",
+                    allowed="the cluster's version: it decides the API version of the policy",
+                    do=command(f"clusters[{index}].kubernetesVersion", "1.36"),
+                )
+            if known is not None and minor(known) < OLDEST_KUBERNETES[engine]:
+                yield Problem(
+                    setting=f"clusters[{index}].kubernetesVersion",
+                    found=repr(known),
+                    allowed=f"1.{OLDEST_KUBERNETES[engine]} or newer, for a {engine.value}",
+                    do="upgrade the cluster"
+                    if engine.needs_kyverno
+                    else "upgrade the cluster, or set redirect.engine to ClusterPolicy",
+                )
 
 
 def _native_engine_brings_no_login(settings: Settings) -> Iterator[Problem]:
@@ -299,19 +309,6 @@ def _vci(settings: Settings) -> Iterator[Problem]:
                 allowed="an engine of Kyverno's: the policy that annotates Pods is Kyverno's",
                 do=f"set redirect.engine to ClusterPolicy, or remove vci from {setting}",
             )
-        reason = unavailable(
-            Engine.CLUSTER_POLICY,
-            kubernetes_version=cluster.kubernetes_version,
-            kyverno_version=settings.kyverno.app_version,
-        )
-        said_already = settings.redirect.enabled and engine is Engine.CLUSTER_POLICY
-        if reason and not (said_already and Way.ADMISSION in cluster.ways):
-            yield Problem(
-                setting="kyverno.version",
-                found=f"{settings.kyverno.version!r}, with the way 'vci'",
-                allowed=reason.allowed,
-                do="set kyverno.version to 3.9.1",
-            )
 
 
 RULES: Sequence[Callable[[Settings], Iterator[Problem]]] = (
@@ -323,8 +320,8 @@ RULES: Sequence[Callable[[Settings], Iterator[Problem]]] = (
     _cluster_addresses,
     _each_cluster_once,
     _kyverno_repository,
-    _lookup,
-    _engine_versions,
+    _kyverno_version,
+    _kubernetes_version,
     _native_engine_brings_no_login,
     _private_needs_login,
     _node_mirror_image,
@@ -334,31 +331,16 @@ RULES: Sequence[Callable[[Settings], Iterator[Problem]]] = (
 )
 
 
-def _unreadable_images(settings: Settings) -> Iterator[str]:
-    """Where Kyverno denies Pods with an image reference it cannot read; see `reads_every_image`."""
-    kyverno = settings.kyverno.app_version
-    used = settings.redirect.enabled and settings.redirect.engine is Engine.CLUSTER_POLICY
-    if not reads_every_image(kyverno):
-        return
-    for cluster in settings.clusters:
-        asked = Way.VCI in cluster.ways or (used and Way.ADMISSION in cluster.ways)
-        if asked and not has_match_conditions(kyverno, cluster.kubernetes_version):
-            yield (
-                f"kyverno.version {settings.kyverno.version} is Kyverno {kyverno}: in cluster"
-                f" {cluster.name!r} it denies every Pod with an invalid image reference, whatever"
-                " redirect.failurePolicy says. Set it to 3.3.0 or newer."
-            )
-
-
 def _native_engine_is_off(settings: Settings) -> Iterator[str]:
     """Where Kubernetes has the native engine behind a switch; a managed cluster may not turn it."""
     redirect = settings.redirect
     if not redirect.enabled or redirect.engine is not Engine.MUTATING_ADMISSION_POLICY:
         return
     for cluster in settings.clusters:
-        if Way.ADMISSION in cluster.ways and version(cluster.kubernetes_version) < (1, 36):
+        known = cluster.kubernetes_version
+        if Way.ADMISSION in cluster.ways and known is not None and minor(known) < 36:
             yield (
-                f"redirect.engine MutatingAdmissionPolicy: Kubernetes {cluster.kubernetes_version}"
+                f"redirect.engine MutatingAdmissionPolicy: Kubernetes {known}"
                 f" of cluster {cluster.name!r} has it off unless its API server runs with the"
                 " feature gate MutatingAdmissionPolicy and the runtime-config"
                 " admissionregistration.k8s.io/v1beta1; without them the policy cannot be created."
@@ -380,7 +362,6 @@ def warnings(settings: Settings) -> list[str]:
             "login.pods is addon, but every namespace is public and needs no login: the add-on is"
             " not installed."
         )
-    notes.extend(_unreadable_images(settings))
     notes.extend(_native_engine_is_off(settings))
     if settings.registry.replacement_allowed():
         notes.append(

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -23,13 +22,6 @@ from settings.errors import command
 from settings.kubeconfig import cluster_in
 
 T = TypeVar("T")
-
-
-class Lookup(StrEnum):
-    """Whether the policy asks the image's registry at admission, as the vendor's page does."""
-
-    NONE = "none"
-    REGISTRY = "registry"
 
 
 def rejected(allowed: str, do: str) -> PydanticCustomError:
@@ -103,9 +95,9 @@ RegistryName = Annotated[
 NamespaceName = Annotated[
     str,
     Matching(
-        r"(?=.{2,90}$)[a-z0-9]+([._-][a-z0-9]+)*",
-        "2 to 90 of a-z, 0-9, '.', '_' and '-', no separator first, last or twice in a row (API),"
-        " and the very name used on Docker Hub (page)",
+        r"(?!localhost$)(?=.{2,90}$)[a-z0-9]+([_-][a-z0-9]+)*",
+        "2 to 90 of a-z, 0-9, '_' and '-', no separator first, last or twice in a row (API), not"
+        " 'localhost', and the very name used on Docker Hub (page), which has no '.'",
         "write the part before the '/' of the Docker Hub image, 'library' for official images",
     ),
 ]
@@ -179,12 +171,14 @@ HelmRepository = Annotated[
         "copy it from `helm repo list`; write an 'oci://' reference as kyverno.chart",
     ),
 ]
-LabelKey = Annotated[
+PodLabel = Annotated[
     str,
     Matching(
-        r"(?=(.{1,253}/)?[^/]{1,63}$)([a-z0-9]+([.-][a-z0-9]+)*/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?",
-        "the key of a label (Kubernetes), such as 'cnpg.io/cluster'",
-        "write the key alone, no '=' and no value: that a Pod has it is what counts",
+        r"(?=(.{1,253}/)?[^/]{1,63}(=|$))([a-z0-9]+([.-][a-z0-9]+)*/)?"
+        r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?(=([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?)?",
+        "a label's key (Kubernetes), such as 'cnpg.io/cluster', or key and value,"
+        " 'application=spilo'",
+        "write the key alone where it is enough that a Pod has it",
     ),
 ]
 Certificate = Annotated[

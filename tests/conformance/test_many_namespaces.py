@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.types import Engine
-from tests.support.harness import DOMAIN, Cluster
+from tests.support.harness import DOMAIN, Cluster, docker_hub
 
 
 def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: Engine) -> None:
@@ -17,7 +17,7 @@ def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: Engine) -> N
             "containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(given)]
         },
     }
-    with cluster.policy(engine, namespaces=names):
+    with cluster.policy(engine, [docker_hub(*names)]):
         found = cluster.create(document)
     assert [each["image"] for each in found["spec"]["containers"]] == [
         f"{DOMAIN}/namespace0998/x:1",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiException
 
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.types import Engine, FailurePolicy
 from rehearsal import wait
 from rehearsal.admit import admit

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE, ORIGINALS_ANNOTATION
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.types import Engine
 from rehearsal import wait
-from tests.support.harness import DOMAIN, Cluster
+from tests.support.harness import DOMAIN, Cluster, docker_hub
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 NGINX = f"{DOMAIN}/library/nginx"
@@ -20,14 +20,13 @@ NGINX = f"{DOMAIN}/library/nginx"
 @pytest.fixture(scope="module")
 def redirected(cluster: Cluster, engine: Engine) -> Iterator[Cluster]:
     """A cluster where `library` and the private `bitnami` are redirected."""
-    values: dict[str, Any] = {
-        "namespaces": ["library", "bitnami"],
-        "private_namespaces": ["bitnami"],
-        "pull_secret": "proxy-login",
-        "excluded_namespaces": ["left-alone"],
-        "excluded_pod_labels": ["example.com/operated"],
-    }
-    with cluster.policy(engine, **values):
+    with cluster.policy(
+        engine,
+        [docker_hub("library", private=["bitnami"])],
+        pull_secret="proxy-login",
+        excluded_namespaces=["left-alone"],
+        excluded_pod_labels=["example.com/operated", "app=db"],
+    ):
         yield cluster
 
 
@@ -50,9 +49,13 @@ def images(found: dict[str, Any], kind: str = "containers") -> list[str]:
 
 
 def originals(found: dict[str, Any]) -> dict[str, str]:
-    text = found["metadata"].get("annotations", {}).get(ORIGINALS_ANNOTATION, "{}")
-    read: dict[str, str] = json.loads(text)
-    return read
+    """The images as written, by container, and by `volumes/` and volume."""
+    kept = {}
+    for key, image in found["metadata"].get("annotations", {}).items():
+        prefix, _, name = key.partition("/")
+        if prefix in {"original.vke-dockerhub-proxy", "original-volume.vke-dockerhub-proxy"}:
+            kept[f"volumes/{name}" if "volume" in prefix else name] = image
+    return kept
 
 
 def test_containers_init_containers_and_sidecars_are_redirected(redirected: Cluster) -> None:
@@ -71,7 +74,7 @@ def test_containers_init_containers_and_sidecars_are_redirected(redirected: Clus
     assert [each["name"] for each in found["spec"]["containers"]] == ["c0", "c1", "c2"]
 
 
-def test_the_original_images_are_kept_in_one_annotation(redirected: Cluster) -> None:
+def test_the_original_images_are_kept_in_an_annotation_each(redirected: Cluster) -> None:
     found = redirected.create(
         pod("nginx:1", "quay.io/a/b", initContainers=[{"name": "i", "image": "library/busybox"}])
     )
@@ -81,15 +84,9 @@ def test_the_original_images_are_kept_in_one_annotation(redirected: Cluster) -> 
 def test_other_annotations_stay(redirected: Cluster) -> None:
     given = pod("nginx")
     given["metadata"]["annotations"] = {"example.com/mine": "yes"}
-    found = redirected.create(given)["metadata"]["annotations"]
-    assert found["example.com/mine"] == "yes"
-    assert ORIGINALS_ANNOTATION in found
-
-
-def test_an_annotation_that_is_no_json_is_replaced(redirected: Cluster) -> None:
-    given = pod("nginx")
-    given["metadata"]["annotations"] = {ORIGINALS_ANNOTATION: '{"c0":"x", broken'}
-    assert originals(redirected.create(given)) == {"c0": "nginx"}
+    found = redirected.create(given)
+    assert found["metadata"]["annotations"]["example.com/mine"] == "yes"
+    assert originals(found) == {"c0": "nginx"}
 
 
 def test_all_else_in_the_pod_stays_as_it_was(redirected: Cluster) -> None:

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiException
 
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.types import Engine
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal import wait
 from tests.support.harness import (
     DOMAIN,
-    KUBERNETES_VERSION,
-    KYVERNO_VERSION,
     WEBHOOK_TIMEOUT_SECONDS,
     Cluster,
     KyvernoProcess,
@@ -53,8 +51,6 @@ def mirrored(cluster: Cluster, kyverno: KyvernoProcess) -> Iterator[Cluster]:
             namespaces=["library", "grafana"],
             excluded_namespaces=["left-alone"],
             timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
-            kyverno_version=KYVERNO_VERSION,
-            kubernetes_version=KUBERNETES_VERSION,
         )
     )
     name = policy["metadata"]["name"]

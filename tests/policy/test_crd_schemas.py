@@ -10,20 +10,21 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from components.redirect_policy import FOLDER, RedirectValues, render
-from components.types import Engine
+from components.policy import KYVERNO_VERSIONS, POLICIES, Redirect, minor, redirect
+from components.types import DOCKER_HUB, Access, Engine, Proxy
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
 
-VERSIONS = ("1.11.5", "1.12.6", "1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")
+VERSIONS = ("1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")
 """One of each minor version whose Go module can be had; 1.16 cannot."""
 
-VALUES = RedirectValues(
-    domain="a.example",
-    namespaces=["library", "bitnami"],
-    private_namespaces=["bitnami"],
-    pull_secret="proxy-login",
+PROXIES = (
+    Proxy(
+        host=DOCKER_HUB,
+        domain="a.example",
+        namespaces={"library": Access.PUBLIC, "bitnami": Access.PRIVATE},
+    ),
 )
 
 
@@ -78,35 +79,33 @@ def strict(schema: Any) -> Any:
     "file",
     [
         "image-redirect/cluster-policy.yaml",
-        "image-redirect/cluster-policy-lookup.yaml",
+        "match-conditions.yaml",
         "vci-mirror/cluster-policy.yaml",
     ],
 )
 def test_the_cluster_policies_are_valid_as_they_stand(kyverno: tuple[str, Path], file: str) -> None:
     _, source = kyverno
-    policy = yaml.safe_load((FOLDER.parent / file).read_text(encoding="utf-8"))
+    policy = yaml.safe_load((POLICIES / file).read_text(encoding="utf-8"))
     assert problems(source, policy) == []
 
 
 def test_the_vci_mirror_is_valid_with_its_values(kyverno: tuple[str, Path]) -> None:
-    version, source = kyverno
-    minor = version.rpartition(".")[0]
-    args = VciMirrorArgs(domain="a.example", namespaces=["library"], kyverno_version=minor)
+    _, source = kyverno
+    args = VciMirrorArgs(domain="a.example", namespaces=["library"])
     assert problems(source, annotating_policy(args)) == []
 
 
-def test_what_is_rendered_is_valid(kyverno: tuple[str, Path]) -> None:
+def test_what_is_applied_is_valid(kyverno: tuple[str, Path]) -> None:
     version, source = kyverno
-    engines = [Engine.CLUSTER_POLICY]
-    if int(version.split(".")[1]) >= 18:
-        engines.append(Engine.MUTATING_POLICY)
-    for engine in engines:
-        for document in render(engine, VALUES, kubernetes_version="1.32", kyverno_version=version):
-            assert problems(source, document) == []
+    for engine, (oldest, _) in KYVERNO_VERSIONS.items():
+        if oldest <= minor(version):
+            values = Redirect(engine=engine, proxies=PROXIES, pull_secret="proxy-login")
+            for document in redirect(values):
+                assert problems(source, document) == []
 
 
 def test_an_unknown_field_is_a_problem(kyverno: tuple[str, Path]) -> None:
-    version, source = kyverno
-    (policy,) = render(Engine.CLUSTER_POLICY, VALUES, kyverno_version=version)
+    _, source = kyverno
+    (policy,) = redirect(Redirect(engine=Engine.CLUSTER_POLICY, proxies=PROXIES))
     policy["spec"]["rules"][0]["mutat"] = {}
     assert any("mutat" in each for each in problems(source, policy))

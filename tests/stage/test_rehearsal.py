@@ -106,18 +106,21 @@ def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
             "json",
         )
     )
-    from components.redirect_policy import RedirectValues, render
-    from components.types import Engine
+    from components.policy import Redirect, redirect
+    from components.types import DOCKER_HUB, Access, Engine, Proxy
 
-    (manifest,) = render(
-        Engine.CLUSTER_POLICY,
-        RedirectValues(
-            domain=DOMAIN,
-            namespaces=["bitnami", "library"],
-            private_namespaces=["bitnami"],
+    (manifest,) = redirect(
+        Redirect(
+            engine=Engine.CLUSTER_POLICY,
+            proxies=[
+                Proxy(
+                    host=DOCKER_HUB,
+                    domain=DOMAIN,
+                    namespaces={"bitnami": Access.PRIVATE, "library": Access.PUBLIC},
+                )
+            ],
             pull_secret="dockerhub-proxy-login",
-        ),
-        kyverno_version="1.19",
+        )
     )
     spec = {**manifest["spec"], "rules": None}
     live = {key: written["spec"][key] for key in spec}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,24 @@ from typing import Any
 import psutil
 from kubernetes import client
 
-from components.redirect_policy import RedirectValues, render
-from components.types import Engine, FailurePolicy
+from components.policy import Redirect, redirect
+from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster import control_plane
 from rehearsal.processes import Processes
 
-KUBERNETES_VERSION = "1.37"
-KYVERNO_VERSION = "1.19"
 DOMAIN = "dockerhub-proxy.example.com"
 WEBHOOK_TIMEOUT_SECONDS = 2
+
+
+def docker_hub(*public: str, private: Sequence[str] = ()) -> Proxy:
+    """A proxy of Docker Hub with these namespaces."""
+    access = dict.fromkeys(public, Access.PUBLIC) | dict.fromkeys(private, Access.PRIVATE)
+    return Proxy(host=DOCKER_HUB, domain=DOMAIN, namespaces=access)
+
+
+LIBRARY = docker_hub("library")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,25 +86,27 @@ class Cluster:
 
     @contextmanager
     def policy(
-        self, engine: Engine, *, lookup: bool = False, probe: str = "probe", **values: Any
+        self,
+        engine: Engine,
+        proxies: Sequence[Proxy] = (LIBRARY,),
+        **values: Any,
     ) -> Iterator[list[dict[str, Any]]]:
-        """A policy in force while the context lasts, and gone after it.
+        """A policy in force while the context lasts, and gone after it; `values` as of `Redirect`.
 
-        `probe` is the repository, in the last of the namespaces, that shows whether it is.
+        The last namespace of the first proxy shows whether it is.
         """
-        given = RedirectValues(
-            domain=DOMAIN,
-            timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
-            **{"namespaces": ["library"], "failure_policy": FailurePolicy.FAIL, **values},
+        documents = redirect(
+            Redirect(
+                engine=engine,
+                proxies=proxies,
+                **{
+                    "timeout_seconds": WEBHOOK_TIMEOUT_SECONDS,
+                    "failure_policy": FailurePolicy.FAIL,
+                    **values,
+                },
+            )
         )
-        documents = render(
-            engine,
-            given,
-            kubernetes_version=KUBERNETES_VERSION,
-            kyverno_version=KYVERNO_VERSION,
-            lookup=lookup,
-        )
-        probe = f"docker.io/{given.namespaces[-1]}/{probe}"
+        probe = f"{proxies[0].host}/{list(proxies[0].namespaces)[-1]}/probe"
         try:
             for each in documents:
                 self.kubectl("apply", "--server-side", "-f", "-", document=each)

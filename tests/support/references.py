@@ -6,10 +6,12 @@ import json
 import random
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from components.policy import DOCKER_HUB_HOSTS
+from components.types import DOCKER_HUB
 from rehearsal.parts import build as parts
 from rehearsal.progress import Progress
 
@@ -111,6 +113,37 @@ def wild() -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What distribution/reference reads in a reference."""
+
+    reference: str
+    error: str = ""
+    """Why it is none; then nothing else is known."""
+    domain: str = ""
+    """The registry's host; `docker.io` where none is written."""
+    path: str = ""
+    """The repository, `library/` included where it is not written."""
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def registry(self) -> str:
+        """The registry's host, the same for each of Docker Hub's."""
+        return DOCKER_HUB if self.domain in DOCKER_HUB_HOSTS else self.domain
+
+    @property
+    def namespace(self) -> str:
+        """The first part of the repository; empty where that has one part alone."""
+        namespace, slash, _ = self.path.partition("/")
+        return namespace if slash else ""
+
+    def at(self, domain: str) -> str:
+        """The same image at another registry."""
+        tag, digest = self.tag and f":{self.tag}", self.digest and f"@{self.digest}"
+        return f"{domain}/{self.path}{tag}{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Oracle:
     """The program in `rehearsal/parts/go/oracle`, which asks distribution/reference itself."""
 
@@ -129,13 +162,14 @@ class Oracle:
         files = [str(self.source / f"{name}_test.go") for name in ("normalize", "reference")]
         return list(self._lines(["-tables", *files], ""))
 
-    def judge(
-        self, references: Iterable[str], *, domain: str, namespaces: Iterable[str]
-    ) -> list[dict[str, Any]]:
-        """What each reference parses to (`domain`, `path`, `tag`, `digest` or `error`) and, where
-        it is to be redirected, the image at the proxy (`redirect`)."""
+    def read(self, references: Iterable[str]) -> list[Reading]:
+        """What each reference is read as."""
         text = "".join(json.dumps(each) + "\n" for each in references)
-        return list(self._lines([f"-domain={domain}", f"-namespaces={','.join(namespaces)}"], text))
+        names = {each.name for each in fields(Reading)}
+        return [
+            Reading(**{name: value for name, value in each.items() if name in names})
+            for each in self._lines([], text)
+        ]
 
     def _lines(self, arguments: Sequence[str], text: str) -> Iterator[Any]:
         done = subprocess.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.redirect_policy import OPT_OUT_LABEL, OPT_OUT_VALUE
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal import proof
 
 

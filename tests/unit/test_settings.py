@@ -95,6 +95,24 @@ BAD = [
     ),
     pytest.param(
         MICRO,
+        "registry.namespaces.0.name",
+        "localhost",
+        "registry.namespaces[0].name",
+        "'localhost'",
+        "not 'localhost'",
+        id="namespace-that-is-a-host",
+    ),
+    pytest.param(
+        MICRO,
+        "registry.namespaces.0.name",
+        "quay.io",
+        "registry.namespaces[0].name",
+        "'quay.io'",
+        "which has no '.'",
+        id="namespace-with-a-dot",
+    ),
+    pytest.param(
+        MICRO,
         "registry.namespaces.0.access",
         "public",
         "registry.namespaces[0].access",
@@ -267,29 +285,47 @@ BAD = [
     pytest.param(
         changed(MICRO, "redirect.engine", "MutatingAdmissionPolicy"),
         "clusters.0.kubernetesVersion",
-        "1.30",
-        "redirect.engine",
-        "'MutatingAdmissionPolicy', for cluster 'dev'",
-        "Kubernetes 1.30 has no MutatingAdmissionPolicy",
+        "v1.30.4-vke.1",
+        "clusters[0].kubernetesVersion",
+        "'v1.30.4-vke.1'",
+        "1.34 or newer, for a MutatingAdmissionPolicy",
         id="native-engine-on-old-kubernetes",
+    ),
+    pytest.param(
+        MICRO,
+        "clusters.0.kubernetesVersion",
+        "1.27",
+        "clusters[0].kubernetesVersion",
+        "'1.27'",
+        "1.28 or newer, for a ClusterPolicy",
+        id="kubernetes-without-match-conditions",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.version",
+        "3.2.8",
+        "kyverno.version",
+        "'3.2.8', which is Kyverno 1.12",
+        "Kyverno 1.13 to 1.19 (charts 3.3 to 3.9) for a ClusterPolicy",
+        id="kyverno-that-reads-every-image",
+    ),
+    pytest.param(
+        MICRO,
+        "kyverno.version",
+        "3.10.0",
+        "kyverno.version",
+        "'3.10.0', which is Kyverno 1.20",
+        "Kyverno 1.13 to 1.19 (charts 3.3 to 3.9) for a ClusterPolicy",
+        id="kyverno-without-cluster-policy",
     ),
     pytest.param(
         changed(MICRO, "redirect.engine", "MutatingPolicy"),
         "kyverno.version",
-        "3.6.0",
-        "redirect.engine",
-        "'MutatingPolicy', for cluster 'dev'",
-        "Kyverno 1.16 has no MutatingPolicy",
+        "3.7.1",
+        "kyverno.version",
+        "'3.7.1', which is Kyverno 1.17",
+        "Kyverno 1.18 and newer (charts 3.8 and newer) for a MutatingPolicy",
         id="mutating-policy-on-old-kyverno",
-    ),
-    pytest.param(
-        changed(MICRO, "redirect.engine", "MutatingPolicy"),
-        "redirect.lookup",
-        "registry",
-        "redirect.lookup",
-        "'registry', with engine MutatingPolicy",
-        "'registry' with engine ClusterPolicy only",
-        id="look-up-by-another-engine",
     ),
     pytest.param(
         MICRO,
@@ -390,8 +426,8 @@ BAD = [
         "clusters.0.ways",
         ["vci"],
         "kyverno.version",
-        "'3.10.0', with the way 'vci'",
-        "Kyverno 1.20 is newer than any this ClusterPolicy was tried with",
+        "'3.10.0', which is Kyverno 1.20",
+        "Kyverno 1.13 to 1.19 (charts 3.3 to 3.9) for a ClusterPolicy",
         id="vci-with-a-kyverno-without-cluster-policy",
     ),
     pytest.param(
@@ -526,11 +562,11 @@ BAD = [
     pytest.param(
         MICRO,
         "redirect.exclude.podLabels",
-        ["app=web"],
+        ["app=a b"],
         "redirect.exclude.podLabels[0]",
-        "'app=web'",
-        "the key of a label",
-        id="pod-label-with-value",
+        "'app=a b'",
+        "a label's key",
+        id="pod-label-with-blank-in-value",
     ),
     pytest.param(
         MICRO,
@@ -538,7 +574,7 @@ BAD = [
         ["a b"],
         "redirect.exclude.podLabels[0]",
         "'a b'",
-        "the key of a label",
+        "a label's key",
         id="pod-label-with-blank",
     ),
     pytest.param(
@@ -547,7 +583,7 @@ BAD = [
         [""],
         "redirect.exclude.podLabels[0]",
         "''",
-        "the key of a label",
+        "a label's key",
         id="pod-label-empty",
     ),
     pytest.param(
@@ -556,7 +592,7 @@ BAD = [
         ["a/b/c"],
         "redirect.exclude.podLabels[0]",
         "'a/b/c'",
-        "the key of a label",
+        "a label's key",
         id="pod-label-two-slashes",
     ),
     pytest.param(
@@ -930,18 +966,10 @@ def test_a_section_that_is_text_is_refused() -> None:
     assert (problem.setting, problem.found) == ("registry", "text, not a structure")
 
 
-@pytest.mark.parametrize(
-    ("chart", "kubernetes", "warned"),
-    [("3.1.4", "1.32", True), ("3.2.7", "1.27", True), ("3.2.7", "1.32", False)],
-    ids=["kyverno-1.11", "no-match-conditions", "kyverno-1.12"],
-)
-def test_a_kyverno_that_denies_invalid_references_is_warned_of(
-    chart: str, kubernetes: str, warned: bool
-) -> None:
-    document = changed(MICRO, "kyverno.version", chart)
-    document = changed(document, "clusters.0.kubernetesVersion", kubernetes)
-    notes = warnings(settings(document))
-    assert any("denies every Pod with an invalid image" in each for each in notes) == warned
+@pytest.mark.parametrize("label", ["cnpg.io/cluster", "application=spilo", "empty="])
+def test_pods_are_left_alone_by_a_label_or_by_its_value(label: str) -> None:
+    read = settings(changed(MICRO, "redirect.exclude", {"podLabels": [label]}))
+    assert read.redirect.exclude.pod_labels == [label]
 
 
 @pytest.mark.parametrize(("kubernetes", "warned"), [("1.35", True), ("1.36", False)])
