@@ -104,7 +104,7 @@ def _named(entries: Any, name: str) -> Mapping[str, Any]:
 
 def _executed(command: Mapping[str, Any]) -> dict[str, Any]:
     """The credentials that a kubeconfig's `exec` command prints (ExecCredential)."""
-    given = {each["name"]: each["value"] for each in command.get("env") or []}
+    variables = {each["name"]: each["value"] for each in command.get("env") or []}
     done = subprocess.run(
         [command["command"], *(command.get("args") or [])],
         env={
@@ -116,7 +116,7 @@ def _executed(command: Mapping[str, Any]) -> dict[str, Any]:
                     "spec": {"interactive": False},
                 }
             ),
-            **given,
+            **variables,
         },
         capture_output=True,
         text=True,
@@ -153,7 +153,7 @@ def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 def _material(entry: Mapping[str, Any], name: str) -> bytes | None:
-    """A certificate or key, given as base64 in the kubeconfig or as a file's path."""
+    """A certificate or key, as base64 in the kubeconfig or as a file's path."""
     if entry.get(f"{name}-data"):
         return base64.b64decode(entry[f"{name}-data"])
     if entry.get(name):

@@ -1,4 +1,4 @@
-"""Whether a redirect is in force: what the API server makes of a Pod, by server-side dry run."""
+"""Whether a redirect is in force: what the API server does with a Pod, by server-side dry run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Expected:
     admitted: str
     """The image it must be admitted with."""
     namespace: str = "default"
-    """The namespace it is for; nothing is made in it."""
+    """The namespace it is for; nothing is created in it."""
 
 
 def await_redirect(api: ApiServer, expected: Expected, *, seconds: float = MOST_SECONDS) -> None:
@@ -71,5 +71,5 @@ def _admitted(api: ApiServer, expected: Expected) -> str:
         "metadata": {"name": "dockerhub-proxy-dry-run"},
         "spec": pod_spec(expected.written),
     }
-    made = api.create(f"/api/v1/namespaces/{expected.namespace}/pods", manifest, dry_run=True)
-    return str(made["spec"]["containers"][0]["image"])
+    pod = api.create(f"/api/v1/namespaces/{expected.namespace}/pods", manifest, dry_run=True)
+    return str(pod["spec"]["containers"][0]["image"])

@@ -43,7 +43,7 @@ def cause(image: str, pods: Sequence[Any], events: Sequence[Any]) -> str | None:
     host = image.partition("/")[0]
     if not pods:
         refused = _latest(events, {"FailedCreate"})
-        return refused and f"the cluster lets no Pod of the check be made: {refused}"
+        return refused and f"the cluster lets no Pod of the check be created: {refused}"
     pod = max(pods, key=lambda each: str(each["metadata"]["creationTimestamp"]))
     status = pod.get("status") or {}
     unscheduled = next(

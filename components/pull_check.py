@@ -87,7 +87,7 @@ class PullCheck(pulumi.ComponentResource):
                 "namespace": args.namespace,
                 "labels": LABELS,
                 "annotations": {
-                    # The hook below waits, and can say why. One that failed is made anew.
+                    # The hook below waits, and can say why. One that failed is created anew.
                     "pulumi.com/skipAwait": "true",
                     "pulumi.com/replaceUnready": "true",
                     # A Pod on a node that is gone must not hold the deletion.
@@ -106,7 +106,7 @@ class PullCheck(pulumi.ComponentResource):
                 ),
             ),
         )
-        self.image = pulumi.Output.all(image, job.urn).apply(lambda made: str(made[0]))
+        self.image = pulumi.Output.all(image, job.urn).apply(lambda known: str(known[0]))
         self.register_outputs({"image": self.image})
 
 

@@ -70,7 +70,7 @@ class Share:
     total: int
     now: int
     after: int
-    """If the proposed change were made."""
+    """With the proposed change."""
 
     def percent(self, part: int) -> str:
         """A part of the total, as a person reads it."""
@@ -164,23 +164,23 @@ def _namespaces(
     pods = Counter[Place]()
     for each in found.workloads:
         pods[each.place] += each.pods
-    made: dict[tuple[str, str | None], NamespaceUse] = {}
+    uses: dict[tuple[str, str | None], NamespaceUse] = {}
     for use in pulled:
         host, namespace = _upstream(parsed(use.image.reference), stack)
-        if (host, namespace) not in made:
+        if (host, namespace) not in uses:
             there = stack.proxy(host)
-            made[host, namespace] = NamespaceUse(
+            uses[host, namespace] = NamespaceUse(
                 host=host,
                 namespace=namespace,
                 served=there is not None and namespace in there.namespaces,
                 proposed=namespace in proposal.namespaces.get(host, {}),
             )
-        found_use = made[host, namespace]
+        found_use = uses[host, namespace]
         if use.place not in found_use.workloads:
             found_use.workloads.add(use.place)
             found_use.pods += pods[use.place]
         found_use.images.add(use.image.reference)
-    return sorted(made.values(), key=lambda each: (-len(each.workloads), each.name))
+    return sorted(uses.values(), key=lambda each: (-len(each.workloads), each.name))
 
 
 def _upstream(reference: Reference, stack: Stack) -> tuple[str, str | None]:

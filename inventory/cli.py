@@ -46,7 +46,7 @@ def inventory(
     ] = None,
     context: Annotated[
         list[str] | None,
-        typer.Option(help="A context of the kubeconfig to read; may be given again."),
+        typer.Option(help="A context of the kubeconfig to read; may be repeated."),
     ] = None,
     all_contexts: Annotated[bool, typer.Option(help="Read every context.")] = False,
     kubeconfig: Annotated[
@@ -54,7 +54,7 @@ def inventory(
     ] = None,
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="Read only this Kubernetes namespace; may be given again."),
+        typer.Option(help="Read only this Kubernetes namespace; may be repeated."),
     ] = None,
     stack: Annotated[
         str | None, typer.Option(help="Compare with what this stack serves: Pulumi.<stack>.yaml.")
@@ -85,20 +85,20 @@ def inventory(
         return
     if check and stack is None:
         raise typer.BadParameter("give --stack too: it says what is served", param_hint="--check")
-    given = _stack(stack)
+    known = _stack(stack)
     try:
         found = _read(
             paths or [],
             context or [],
             all_contexts,
             kubeconfig,
-            given,
+            known,
             crds,
             tuple(namespace or ()),
         )
     except (FileNotFoundError, clusters.ContextError) as error:
         raise typer.BadParameter(str(error)) from None
-    said = answer(found, given)
+    said = answer(found, known)
     if check:
         _check(said)
     else:

@@ -171,7 +171,7 @@ def custom_images(value: Any, at: str = "") -> Iterator[Image]:
 
 
 def joined(workloads: Iterable[Workload]) -> list[Workload]:
-    """One entry a workload: Pods with the template they were made from.
+    """One entry a workload: Pods with the template they were created from.
 
     A workload whose Pods carry other labels of interest than its template has two.
     """

@@ -53,14 +53,14 @@ def _ask(pods: client.CoreV1Api, reference: str, namespace: str) -> Admission:
         "spec": {"containers": [{"name": "main", "image": reference}]},
     }
     try:
-        made: Any = pods.create_namespaced_pod(namespace, pod, dry_run="All")
+        admitted: Any = pods.create_namespaced_pod(namespace, pod, dry_run="All")
     except client.ApiException as error:
         return Admission(image=reference, admitted=None, error=_message(error))
     except HTTPError as error:
         cause = error.reason if isinstance(error, MaxRetryError) else error
         said = f"no answer from the API server: {cause}"
         return Admission(image=reference, admitted=None, error=said)
-    return Admission(image=reference, admitted=made.spec.containers[0].image, error=None)
+    return Admission(image=reference, admitted=admitted.spec.containers[0].image, error=None)
 
 
 def _message(error: client.ApiException) -> str:

@@ -79,5 +79,5 @@ def run(api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None =
 
 
 def by_containerd(records: Sequence[AccessRecord]) -> list[AccessRecord]:
-    """The requests that containerd made."""
+    """The requests of containerd."""
     return [each for each in records if each.agent.startswith("containerd/")]

@@ -23,7 +23,7 @@ def write(answer: Answer) -> str:
 
 def _lines(answer: Answer, *, whole: bool = True) -> Iterator[str]:
     yield MARK
-    yield f"### Images and the proxies of {answer.stack.name or 'a stack to be made'}"
+    yield f"### Images and the proxies of {answer.stack.name or 'a new stack'}"
     yield ""
     yield from words.summary(answer)
     yield ""

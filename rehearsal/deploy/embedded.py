@@ -1,6 +1,6 @@
 """The embedded applier: the stack's own program, with every resource it registers really applied.
 
-It stands behind the Pulumi SDK's monitor seam in place of the CLI and the provider plugins. It is
+It is behind the Pulumi SDK's monitor interface in place of the CLI and the provider plugins. It is
 not a second Pulumi: no diff, no refresh, and no state but a list of what it deployed. Everything is
 applied each time; what the list names and the program no longer registers is deleted.
 """
@@ -60,7 +60,7 @@ class Applier(Mocks):
         self.errors: list[ApplyError] = []
         """What could not be applied, first failure first."""
         self.created: set[tuple[str, str]] = set()
-        """Type and name of what no earlier deployment had made."""
+        """Type and name of what no earlier deployment had created."""
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         """Apply one resource; its id and outputs.

@@ -111,10 +111,10 @@ class KubernetesApplier:
                 kubeconfig, "wait", *namespace, target, f"--for={condition}", "--timeout=120s"
             )
         name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
-        given = {key: found["metadata"][key] for key in ("uid", "resourceVersion")}
+        assigned = {key: found["metadata"][key] for key in ("uid", "resourceVersion")}
         return Applied(
             id=name,
-            outputs={"metadata": {**metadata, **given}, "status": found.get("status", {})},
+            outputs={"metadata": {**metadata, **assigned}, "status": found.get("status", {})},
         )
 
     def _install(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> Applied:

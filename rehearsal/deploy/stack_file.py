@@ -15,7 +15,7 @@ import yaml
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HIDDEN = "Hidden-password-1"
-"""What stands for a secret that is not decrypted; every rule for passwords takes it."""
+"""In place of a secret that is not decrypted; every rule for passwords takes it."""
 _HIDDEN_KUBECONFIG = """\
 {current-context: c, contexts: [{name: c, context: {cluster: c, user: c}}],
  clusters: [{name: c, cluster: {server: "https://hidden.example"}}],
@@ -25,7 +25,7 @@ _HIDDEN_KUBECONFIG = """\
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
-    """A stack's config as a program is given it."""
+    """A stack's config as a program gets it."""
 
     values: Mapping[str, str]
     """Every key with its value, structures as JSON, secrets decrypted."""

@@ -119,15 +119,15 @@ class _Seen:
 
 @pytest.fixture(scope="package")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    """A stage with the stack on it, previewed from nothing and made by the CLI."""
+    """A stage with the stack on it, previewed from nothing and created by the CLI."""
     run = run_of(rehearsal("up", "--no-node"))
-    made = Cli(
+    cli = Cli(
         run=run,
         stack=cli_stack(run),
         config_file=tmp_path_factory.mktemp("stack") / f"Pulumi.{STACK}.yaml",
     )
-    made.put_back()
-    made.first["preview"] = made.preview()
-    made.first["up"] = made.up()
-    yield made
+    cli.put_back()
+    cli.first["preview"] = cli.preview()
+    cli.first["up"] = cli.up()
+    yield cli
     rehearsal("down", folder=run.folder)

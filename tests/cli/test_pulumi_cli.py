@@ -187,8 +187,8 @@ class _Watch:
         }
         while not self._over.is_set():
             try:
-                made: Any = self._pods.create_namespaced_pod("default", pod, dry_run="All")
-                image = str(made.spec.containers[0].image)
+                created: Any = self._pods.create_namespaced_pod("default", pod, dry_run="All")
+                image = str(created.spec.containers[0].image)
             except client.ApiException as error:
                 image = str(error)
             self.admitted += 1
@@ -198,7 +198,7 @@ class _Watch:
 
 
 def _encoded(secret: str, username: str) -> Iterator[str]:
-    """The forms a secret may stand in: its own, and those of kubelets, Kubernetes and the API."""
+    """The forms a secret may have: its own, and those of kubelets, Kubernetes and the API."""
     once = base64.b64encode(secret.encode()).decode()
     yield secret
     yield once

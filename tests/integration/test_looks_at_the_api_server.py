@@ -40,13 +40,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             processes, parts, folder / "plane", Authority.create(folder / "authority")
         )
         api = control_plane.client_of(plane.kubeconfig)
-        made = Cluster(plane=plane, kubectl_binary=parts["kubectl"], api=api)
-        made.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
+        cluster = Cluster(plane=plane, kubectl_binary=parts["kubectl"], api=api)
+        cluster.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
         wait.until(
-            lambda: made.kubectl("get", "serviceaccount", "default", check=False).returncode == 0,
+            lambda: (
+                cluster.kubectl("get", "serviceaccount", "default", check=False).returncode == 0
+            ),
             "the default service account exists",
         )
-        yield made
+        yield cluster
         api.close()  # type: ignore[no-untyped-call]
 
 
@@ -113,7 +115,9 @@ def test_a_pod_the_cluster_refuses_is_named(
     spec = pod_spec(IMAGE)
     del spec["securityContext"]
     job(cluster, namespace, spec)
-    with pytest.raises(pulumi.RunError, match=r"lets no Pod of the check be made: .*PodSecurity"):
+    with pytest.raises(
+        pulumi.RunError, match=r"lets no Pod of the check be created: .*PodSecurity"
+    ):
         await_job(api, namespace, seconds=10)
 
 

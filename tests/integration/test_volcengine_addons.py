@@ -72,10 +72,10 @@ def test_the_official_sdk_installs_changes_and_removes_an_addon(vke: RunningEmul
     wanted = sdk.ListAddonsRequest(
         filter=sdk.FilterForListAddonsInput(cluster_ids=["ccopen"], names=[NAME])
     )
-    (made,) = api.list_addons(wanted).items
-    assert (made.name, made.cluster_id, made.config) == (NAME, "ccopen", CONFIG)
-    assert (made.deploy_mode, made.deploy_node_type) == ("Unmanaged", "Node")
-    assert (made.status.phase, made.status.conditions[0].type) == ("Running", "Ok")
+    (addon,) = api.list_addons(wanted).items
+    assert (addon.name, addon.cluster_id, addon.config) == (NAME, "ccopen", CONFIG)
+    assert (addon.deploy_mode, addon.deploy_node_type) == ("Unmanaged", "Node")
+    assert (addon.status.phase, addon.status.conditions[0].type) == ("Running", "Ok")
     api.update_addon_config(
         sdk.UpdateAddonConfigRequest(cluster_id="ccopen", name=NAME, config=config_for("other"))
     )
@@ -103,9 +103,9 @@ def test_an_addon_is_its_clusters(vke: RunningEmulator) -> None:
 
 def test_an_addon_without_version_and_mode_is_given_the_defaults(vke: RunningEmulator) -> None:
     create(vke)
-    (made,) = found(vke)
-    assert made["Version"].startswith("v1.")
-    assert (made["DeployMode"], made["DeployNodeType"]) == ("Unmanaged", "Node")
+    (addon,) = found(vke)
+    assert addon["Version"].startswith("v1.")
+    assert (addon["DeployMode"], addon["DeployNodeType"]) == ("Unmanaged", "Node")
 
 
 def test_changes_take_their_time_and_refuse_others_meanwhile(
@@ -200,7 +200,7 @@ def test_the_embedded_applier_installs_an_addon_and_waits_for_it(
         "deployMode": "Unmanaged",
         "deployNodeType": "Node",
     }
-    made = applier.apply("volcengine:vke/addon:Addon", inputs)
-    assert made.id == f"ccopen:{NAME}"
+    addon = applier.apply("volcengine:vke/addon:Addon", inputs)
+    assert addon.id == f"ccopen:{NAME}"
     (there,) = found(vke)
-    assert (there["Status"]["Phase"], there["Version"]) == ("Running", made.outputs["version"])
+    assert (there["Status"]["Phase"], there["Version"]) == ("Running", addon.outputs["version"])

@@ -43,14 +43,14 @@ def api(deployed: Run) -> client.CoreV1Api:
 
 @pytest.fixture
 def namespace(api: client.CoreV1Api, engine: PolicyEngine) -> Iterator[str]:
-    """A namespace made after the policy."""
+    """A namespace created after the policy."""
     del engine
-    with made(api) as name:
+    with new_namespace(api) as name:
         yield name
 
 
 @contextmanager
-def made(api: client.CoreV1Api) -> Iterator[str]:
+def new_namespace(api: client.CoreV1Api) -> Iterator[str]:
     name = f"later-{secrets.token_hex(3)}"
     api.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
     yield name
@@ -185,10 +185,10 @@ def test_a_copy_that_is_changed_or_deleted_is_put_right(
 def test_a_changed_login_reaches_every_copy(
     api: client.CoreV1Api, engine: PolicyEngine, deployed: Run
 ) -> None:
-    """Those there before it is changed, and those made while it was another one."""
+    """Those there before it is changed, and those created while it was another one."""
     password = password_of(deployed)
     change(api, NAMESPACE, "Rotated-1")
-    with made(api) as later:
+    with new_namespace(api) as later:
         wait.until(lambda: login_in(api, later) == "Rotated-1", "what is there now is copied")
         with watched(api) as lost:
             put(deployed, engine)
@@ -201,7 +201,7 @@ def test_a_source_that_was_deleted_and_is_made_again_reaches_every_namespace(
 ) -> None:
     """Without the source copies stay, and new namespaces have none."""
     wait.until(lambda: login_in(api, namespace), "the login is copied")
-    with watched(api) as lost, made(api) as without:
+    with watched(api) as lost, new_namespace(api) as without:
         api.delete_namespaced_secret(SECRET, NAMESPACE)
         assert login_in(api, without) is None
         put(deployed, engine)
@@ -224,12 +224,12 @@ def test_a_namespace_that_opts_out_later_loses_its_copy_and_gets_it_back(
 def test_exclusions_change_in_one_update_and_no_other_namespace_is_without_its_login(
     api: client.CoreV1Api, engine: PolicyEngine, deployed: Run
 ) -> None:
-    with made(api) as one, made(api) as other:
+    with new_namespace(api) as one, new_namespace(api) as other:
         for each in (one, other):
             wait.until(lambda each=each: login_in(api, each), "the login is copied")  # type: ignore[misc]
         with watched(api) as lost:
             put(deployed, engine, redirect__exclude__namespaces=f"[{one}]")
-            with made(api) as later:
+            with new_namespace(api) as later:
                 wait.until(lambda: login_in(api, later), "the login is copied")
             put(deployed, engine, redirect__exclude__namespaces=f"[{other}]")
             wait.until(lambda: login_in(api, one), "the login is copied")
@@ -295,14 +295,14 @@ def test_the_step_from_clusterpolicy_to_mutatingpolicy_leaves_no_moment_without_
                 pod = pod_of(own, namespace, image)
                 admitted.append((pod.spec.containers[0].image, pull_secrets(pod)))
 
-    with made(api) as namespace:
+    with new_namespace(api) as namespace:
         wait.until(lambda: login_in(api, namespace), "the login is copied")
         asking = threading.Thread(target=ask, args=[namespace])
         asking.start()
         try:
             with watched(api) as lost:
                 put(deployed, PolicyEngine.MUTATING_POLICY)
-                with made(api) as later:
+                with new_namespace(api) as later:
                     wait.until(lambda: login_in(api, later), "the login is copied")
         finally:
             stopped.set()

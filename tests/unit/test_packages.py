@@ -1,4 +1,4 @@
-"""The Python packages: one lock, and what pip and the workflow are told of it."""
+"""The Python packages: one lock, and what pip and the workflow take from it."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_a_pod_that_no_node_takes_is_said_with_the_schedulers_words() -> None:
 def test_a_pod_the_cluster_does_not_let_in_is_said_with_the_refusal() -> None:
     refusal = 'Error creating: pods "pull-check-" is forbidden: violates PodSecurity "restricted"'
     found = cause(IMAGE, [], [event("FailedCreate", refusal, uid="job")])
-    assert found == f"the cluster lets no Pod of the check be made: {refusal}"
+    assert found == f"the cluster lets no Pod of the check be created: {refusal}"
 
 
 def test_only_the_newest_pod_counts() -> None:

@@ -41,7 +41,7 @@ def test_the_copies_are_owned_by_the_role_and_their_deletion_is_waited_for() -> 
 
 
 def test_a_policy_that_goes_leaves_the_copies() -> None:
-    """So it can be made again, or in the other kind, without a moment without logins."""
+    """So it can be created again, or in the other kind, without a moment without logins."""
     (rule,) = copying_policy(Engine.CLUSTER_POLICY, [], "1")["spec"]["rules"]
     assert rule["generate"]["orphanDownstreamOnPolicyDelete"] is True
     evaluation = copying_policy(Engine.MUTATING_POLICY, [], "1")["spec"]["evaluation"]

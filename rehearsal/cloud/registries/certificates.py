@@ -29,7 +29,7 @@ class ServerCertificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Authority:
-    """A certificate authority that only the rehearsal's own clients are told to trust."""
+    """A certificate authority that only the rehearsal's own clients trust."""
 
     certificate: Path
     """PEM file; give it to clients as SSL_CERT_FILE."""
@@ -38,7 +38,7 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path) -> Authority:
-        """Make a new authority in `folder` (made if missing): ca.crt and ca.key.
+        """Make a new authority in `folder` (created if missing): ca.crt and ca.key.
 
         The key may sign nothing but server certificates (path length 0).
         """
@@ -73,7 +73,7 @@ class Authority:
     def issue(self, names: Sequence[str], folder: Path) -> ServerCertificate:
         """Issue a server certificate for DNS names and IP addresses, the first one its subject.
 
-        The files are `<first name>.crt` and `<first name>.key` in `folder` (made if missing).
+        The files are `<first name>.crt` and `<first name>.key` in `folder` (created if missing).
         Raises ValueError when `names` is empty, TypeError when the authority's key is foreign.
         """
         if not names:
@@ -112,10 +112,10 @@ class Authority:
 
 
 def self_signed_client(name: str, organization: str, folder: Path) -> ServerCertificate:
-    """Make a client certificate that is its own authority, for a server told to trust it alone.
+    """Make a client certificate that is its own authority, for a server that trusts it alone.
 
     Kubernetes reads `name` as the user and `organization` as the group. The files are
-    `<name>.crt` and `<name>.key` in `folder` (made if missing).
+    `<name>.crt` and `<name>.key` in `folder` (created if missing).
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -138,10 +138,10 @@ def self_signed_client(name: str, organization: str, folder: Path) -> ServerCert
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    made = ServerCertificate(certificate=folder / f"{name}.crt", key=folder / f"{name}.key")
-    _write_key(made.key, key)
-    made.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return made
+    server = ServerCertificate(certificate=folder / f"{name}.crt", key=folder / f"{name}.key")
+    _write_key(server.key, key)
+    server.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return server
 
 
 def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:

@@ -41,7 +41,7 @@ class Login(Protocol):
 
 
 class LoginError(Exception):
-    """Credentials were given and are wrong, expired, or of a kind that is not taken here."""
+    """Credentials were sent and are wrong, expired, or of a kind that is not taken here."""
 
 
 @dataclass(frozen=True, kw_only=True)

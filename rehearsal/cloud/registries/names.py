@@ -1,6 +1,6 @@
 """A loopback HTTP CONNECT proxy that knows only the rehearsal's own host names.
 
-OCI clients that are given it as HTTPS_PROXY (and the rehearsal's CA as SSL_CERT_FILE) reach real
+OCI clients that have it as HTTPS_PROXY (and the rehearsal's CA as SSL_CERT_FILE) reach real
 domain names, unmodified; every name that is not in the table is refused, so nothing can leave
 the machine through it.
 """

@@ -32,9 +32,9 @@ def create(name: str) -> None:
         folder = hierarchy / name
         folder.mkdir(exist_ok=True)
         for setting in _CPUSET:
-            given = hierarchy / setting
-            if is_version_1() and given.exists():
-                (folder / setting).write_text(given.read_text())
+            current = hierarchy / setting
+            if is_version_1() and current.exists():
+                (folder / setting).write_text(current.read_text())
 
 
 def remove(name: str) -> None:
@@ -57,7 +57,7 @@ def remove(name: str) -> None:
 
 
 def unusable() -> str | None:
-    """Why nobody can make a node's cgroup here; None if one was made, and removed again."""
+    """Why a node's cgroup cannot be created here; None if one was created, and removed again."""
     if not _hierarchies():
         return f"none is mounted in {_MOUNT}"
     name = f"vke-rehearsal-trial-{secrets.token_hex(4)}"
@@ -72,14 +72,14 @@ def unusable() -> str | None:
 
 
 def _missing_controllers(name: str) -> list[str]:
-    """The controllers a kubelet asks for, the machine has, and a version 2 cgroup was not given."""
+    """The controllers a kubelet asks for, the machine has, and a version 2 cgroup does not have."""
     if is_version_1():
         return []
-    has, given = (
+    has, delegated = (
         set((folder / "cgroup.controllers").read_text().split())
         for folder in (_MOUNT, _MOUNT / name)
     )
-    return sorted(_OF_KUBELET & has - given)
+    return sorted(_OF_KUBELET & has - delegated)
 
 
 def found(name: str) -> list[Path]:

@@ -45,7 +45,7 @@ _NETWORK_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What the node is made from."""
+    """What the node consists of."""
 
     etc: str
     """A folder whose content is laid over /etc."""
