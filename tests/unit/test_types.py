@@ -1,0 +1,23 @@
+"""The rehearsal does not import the stack; the lists both have are held to be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+
+import pytest
+
+from components.types import Access, Edition, Engine
+from rehearsal.cloud.api.cr import ACCESS_LEVELS, EDITIONS
+from rehearsal.deploy.stack import PolicyEngine
+
+
+@pytest.mark.parametrize(
+    ("ours", "rehearsed"),
+    [(Edition, EDITIONS), (Access, ACCESS_LEVELS), (Engine, list(PolicyEngine))],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_the_rehearsal_knows_the_same_words(
+    ours: type[StrEnum], rehearsed: Collection[str]
+) -> None:
+    assert {each.value for each in ours} == set(map(str, rehearsed))
