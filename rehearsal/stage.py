@@ -10,18 +10,17 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
 from kubernetes import client, utils
 from pydantic import BaseModel, ConfigDict
 
+from rehearsal.cloud.registries import upstream
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cloud.registries.distribution import listening_port
-from rehearsal.cloud.registries.images import SAMPLE_IMAGES, publish
-from rehearsal.cloud.registries.upstream import upstream_config
+from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import node as real_node
 from rehearsal.locations import CHECKOUT, RUNS
@@ -29,7 +28,7 @@ from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, end_strays
 from rehearsal.progress import Progress
 
-PARTS = (*control_plane.PARTS, "helm", "kyverno", "registry", "crane", "nginx")
+PARTS = (*control_plane.PARTS, *upstream.PARTS, "helm", "kyverno")
 """The parts of a stage."""
 CLUSTER_ID = "ccrehearsal0000000001"
 """The VKE id of the one cluster, as `Pulumi.rehearsal.yaml` names it."""
@@ -56,8 +55,8 @@ class Run(BaseModel):
     """The HTTP proxy through which registry domains are reached."""
     authority: Path
     """The certificate authority of everything here, PEM."""
-    upstream_log: Path
-    """The access log of the registry that plays Docker Hub."""
+    upstreams: dict[str, str]
+    """By upstream host, as images name it, the URL of the registry that plays it."""
     node: int | None
     """The first process of the real node (`nsenter --all --target`), None where there is none."""
 
@@ -136,10 +135,10 @@ def stage(
                 address=network.host if network else "127.0.0.1",
             )
             _add_nodes(plane.kubeconfig)
-        with progress.step("starting an upstream registry with sample images"):
-            upstream = _start_upstream(processes, parts, folder, authority, network)
+        with progress.step("starting upstream registries with sample images"):
+            upstreams = _start_upstreams(processes, parts, folder, authority, network)
         with progress.step("starting Volcengine"):
-            run = _start_volcengine(processes, parts, folder, authority, plane, upstream, network)
+            run = _start_volcengine(processes, parts, folder, authority, plane, upstreams, network)
         if node is not None and network is not None:
             with progress.step(f"starting a real node with containerd {node.version}"):
                 joined = stack.enter_context(
@@ -217,48 +216,44 @@ def _add_nodes(kubeconfig: Path) -> None:
         utils.create_from_dict(api, node)  # type: ignore[no-untyped-call]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Upstream:
-    url: str
-    log: Path
+def _stack_file() -> dict[str, Any]:
+    """The config of the rehearsal's stack, by key without its name space."""
+    config = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())["config"]
+    return {key.partition(":")[2]: value for key, value in config.items()}
 
 
-def _start_upstream(
+def upstream_hosts() -> list[str]:
+    """The hosts the rehearsal's stack has proxies of: Docker Hub, and its `upstreams`."""
+    return [DOCKER_HUB, *(each["host"] for each in _stack_file().get("upstreams", ()))]
+
+
+def _start_upstreams(
     processes: Processes,
     parts: Mapping[str, Path],
     folder: Path,
     authority: Authority,
     network: real_node.Network | None,
-) -> _Upstream:
-    host = network.upstream if network else "127.0.0.1"
-    config = upstream_config(
-        folder / "upstream", authority, f"{host}:443" if network else f"{host}:0"
+) -> dict[str, str]:
+    """Start a registry for each upstream host; their URLs by host."""
+    hosts = upstream_hosts()
+    addresses = (
+        [f"{each}:443" for each in network.upstreams] if network else ["127.0.0.1:0"] * len(hosts)
     )
-    log = processes.logs / "upstream.log"
-    processes.start(
-        "upstream",
-        config.command(parts["registry"]),
-        ready=lambda: listening_port(log) is not None,
-        environment={"OTEL_TRACES_EXPORTER": "none"},
-    )
-    address = f"{host}:{listening_port(log)}"
-    publish(
-        SAMPLE_IMAGES,
-        program=parts["nginx"],
-        registry=address,
-        crane=parts["crane"],
-        ca_certificate=authority.certificate,
-        folder=folder / "images",
-    )
+    urls = {}
+    for host, address in zip(hosts, addresses, strict=False):
+        started = upstream.start(
+            processes, parts, folder, authority, SAMPLE_IMAGES, host=host, address=address
+        )
+        urls[host] = started.url
     if network:
         real_node.publish_busybox(
-            registry=address,
+            registry=addresses[0],
             crane=parts["crane"],
             ca_certificate=authority.certificate,
             folder=folder / "images",
             progress=Progress(),
         )
-    return _Upstream(url=f"https://{address}", log=log)
+    return urls
 
 
 def _start_volcengine(
@@ -267,12 +262,10 @@ def _start_volcengine(
     folder: Path,
     authority: Authority,
     plane: control_plane.ControlPlane,
-    upstream: _Upstream,
+    upstreams: dict[str, str],
     network: real_node.Network | None,
 ) -> Run:
-    region = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())["config"][
-        "volcengine:region"
-    ]
+    region = _stack_file()["region"]
     ready = folder / "volcengine.ready"
     config = folder / "volcengine.json"
     access_key, secret_key = f"AK{secrets.token_hex(8)}", secrets.token_urlsafe(24)
@@ -294,7 +287,7 @@ def _start_volcengine(
         "data_plane": {
             "registry_binary": str(parts["registry"]),
             "work_dir": str(folder / "proxies"),
-            "upstream_url": upstream.url,
+            "upstreams": upstreams,
             "ca_certificate": str(authority.certificate),
             "ca_key": str(authority.key),
             **({"addresses": network.registries, "port": 443} if network else {}),
@@ -318,7 +311,7 @@ def _start_volcengine(
         region=region,
         names_proxy=urls["names_url"],
         authority=authority.certificate,
-        upstream_log=upstream.log,
+        upstreams=upstreams,
         node=None,
     )
 

@@ -68,6 +68,7 @@ class Answering:
     """A registry that lets everyone in to `library`."""
 
     domain = "mirror.example"
+    upstream = "docker.io"
     username = "user"
     password: str | None = None
     reachable = True

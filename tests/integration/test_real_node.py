@@ -25,11 +25,8 @@ from kubernetes import client
 from components import node_mirror
 from components.labels import NODES_NAMESPACE
 from rehearsal import wait
-from rehearsal.cloud.api.config import DataPlaneSettings
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
-from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cloud.registries.images import SAMPLE_IMAGES, publish
-from rehearsal.cloud.registries.upstream import upstream_config
+from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cluster import control_plane
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd, Network, RealNode, cgroups, network
@@ -45,6 +42,7 @@ from tests.support.machine import Machine, need, processes_with
 from tests.support.volcengine_stage import (
     MICRO_PROXY,
     RunningEmulator,
+    Upstreams,
     config_of,
     run_emulator,
 )
@@ -168,51 +166,31 @@ class Joined:
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
     need(real_node.supported())
-    parts = obtain((*control_plane.PARTS, "registry", "crane", "nginx"), Progress())
+    parts = obtain(control_plane.PARTS, Progress())
     with ExitStack() as stack:
         link = Network.create(folder / "real-node")
         stack.callback(link.remove)
         processes = stack.enter_context(Processes(folder / "logs"))
-        authority = Authority.create(folder / "authority")
+        upstream = Upstreams.start(
+            processes, folder, hosts={DOCKER_HUB: f"{link.upstreams[0]}:443"}
+        )
         plane = control_plane.start(
             processes,
             parts,
             folder / "plane",
-            authority,
+            upstream.authority,
             node_selector="type=kwok",
             address=link.host,
         )
-        registry = f"{link.upstream}:443"
-        upstream = upstream_config(folder / "upstream", authority, registry)
-        processes.start(
-            "upstream",
-            upstream.command(parts["registry"]),
-            ready=lambda: answers(443, link.upstream),
-            environment={"OTEL_TRACES_EXPORTER": "none"},
-        )
-        publish(
-            SAMPLE_IMAGES,
-            program=parts["nginx"],
-            registry=registry,
-            crane=parts["crane"],
-            ca_certificate=authority.certificate,
-            folder=folder / "images",
-        )
         real_node.publish_busybox(
-            registry=registry,
-            crane=parts["crane"],
-            ca_certificate=authority.certificate,
+            registry=f"{link.upstreams[0]}:443",
+            crane=upstream.crane,
+            ca_certificate=upstream.authority.certificate,
             folder=folder / "images",
             progress=Progress(),
         )
-        data_plane = DataPlaneSettings(
-            registry_binary=parts["registry"],
-            work_dir=folder / "proxies",
-            upstream_url=f"https://{registry}",
-            ca_certificate=authority.certificate,
-            ca_key=authority.key,
-            addresses=list(link.registries),
-            port=443,
+        data_plane = upstream.data_plane(
+            folder / "proxies", addresses=list(link.registries), port=443
         )
         volcengine = stack.enter_context(run_emulator(config_of(data_plane=data_plane)))
         domain = volcengine.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)

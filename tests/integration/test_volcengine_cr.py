@@ -84,6 +84,15 @@ def test_a_proxy_cache_is_described_without_its_password(api: RunningEmulator) -
     assert "hub-secret" not in json.dumps(everything)
 
 
+def test_several_proxies_of_other_upstreams_take_any_namespace_without_credentials(
+    api: RunningEmulator,
+) -> None:
+    for name, host in (("ghcr", "ghcr.io"), ("quay", "quay.io:443")):
+        cache = {"Type": "DockerRegistry", "Endpoint": f"https://{host}"}
+        api.make_registry(name, Type="Enterprise", ProxyCacheEnabled=True, ProxyCache=cache)
+        api.call("CreateNamespace", Registry=name, Name="kyverno")
+
+
 ANONYMOUS: dict[str, Any] = {
     "Type": "Micro",
     "ProxyCacheEnabled": True,
@@ -143,6 +152,18 @@ def test_a_registry_name_outside_the_grammar_is_refused(api: RunningEmulator, na
             {"Name": "abc", "ProxyCacheEnabled": True, "ProxyCache": {"Type": "DockerRegistry"}},
             "MissingParameter.ProxyCache.Endpoint",
             id="registry-proxy-without-endpoint",
+        ),
+        *(
+            pytest.param(
+                {
+                    "Name": "abc",
+                    "ProxyCacheEnabled": True,
+                    "ProxyCache": {"Type": "DockerRegistry", "Endpoint": endpoint},
+                },
+                "InvalidParameter.ProxyCache.Endpoint",
+                id=endpoint,
+            )
+            for endpoint in ("ghcr.io", "http://ghcr.io", "https://ghcr.io/", "https://ghcr.io/v2")
         ),
         pytest.param(
             {

@@ -21,7 +21,7 @@ from tests.support.volcengine_stage import (
     MICRO_PROXY,
     SECRET_KEY,
     RunningEmulator,
-    Upstream,
+    Upstreams,
 )
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
@@ -75,7 +75,7 @@ def test_a_config_that_is_not_right_is_refused_without_showing_its_secret(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
 def test_it_says_where_it_is_and_ends_with_all_it_started(
-    tmp_path: Path, upstream: Upstream, number: signal.Signals
+    tmp_path: Path, upstream: Upstreams, number: signal.Signals
 ) -> None:
     ready_file = tmp_path / "ready.json"
     config = {
@@ -85,7 +85,7 @@ def test_it_says_where_it_is_and_ends_with_all_it_started(
         "data_plane": {
             "registry_binary": str(upstream.registry),
             "work_dir": str(tmp_path / "proxies"),
-            "upstream_url": upstream.url,
+            "upstreams": {"docker.io": upstream.url},
             "ca_certificate": str(upstream.authority.certificate),
             "ca_key": str(upstream.authority.key),
         },

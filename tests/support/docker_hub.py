@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehearsal.cloud.registries import upstream
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cloud.registries.distribution import listening_port
-from rehearsal.cloud.registries.images import SAMPLE_IMAGES, publish
+from rehearsal.cloud.registries.images import SAMPLE_IMAGES
 from rehearsal.cloud.registries.names import NamesProxy
 from rehearsal.cloud.registries.plane import Endpoint
-from rehearsal.cloud.registries.upstream import DOCKER_HUB_NAMES, upstream_config
 from rehearsal.processes import Processes
 
 
@@ -37,27 +36,14 @@ class DockerHub:
     ) -> Iterator[DockerHub]:
         """Start the registry with `SAMPLE_IMAGES` and a way to it by name."""
         authority = Authority.create(folder / "authority")
-        config = upstream_config(folder / "registry", authority)
-        log = processes.logs / "docker-hub.log"
-        processes.start(
-            "docker-hub",
-            config.command(binaries["registry"]),
-            ready=lambda: listening_port(log) is not None,
-        )
-        port = listening_port(log)
-        assert port is not None
-        digests = publish(
-            SAMPLE_IMAGES,
-            program=binaries["nginx"],
-            registry=f"127.0.0.1:{port}",
-            crane=binaries["crane"],
-            ca_certificate=authority.certificate,
-            folder=folder / "images",
-        )
-        endpoint = Endpoint(host="127.0.0.1", port=port)
-        with _names_proxy(dict.fromkeys(DOCKER_HUB_NAMES, endpoint)) as url:
+        hub = upstream.start(processes, binaries, folder, authority, SAMPLE_IMAGES)
+        endpoint = Endpoint(host="127.0.0.1", port=int(hub.url.rpartition(":")[2]))
+        with _names_proxy(dict.fromkeys(upstream.DOCKER_HUB_NAMES, endpoint)) as url:
             yield cls(
-                names_proxy=url, ca_certificate=authority.certificate, digests=digests, log=log
+                names_proxy=url,
+                ca_certificate=authority.certificate,
+                digests=hub.digests,
+                log=hub.log,
             )
 
     def requests(self) -> int:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.cloud.api.config import DataPlaneSettings
 from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.cluster.containerd import (
     ContainerdNode,
@@ -39,27 +38,18 @@ from tests.support.node_stage import (
     World,
     loopback_address,
 )
-from tests.support.volcengine_stage import MICRO_PROXY, Upstream, config_of, run_emulator
+from tests.support.volcengine_stage import MICRO_PROXY, Upstreams, config_of, run_emulator
 
 
 @contextmanager
-def _world(upstream: Upstream, folder: Path, auth: AuthMode) -> Iterator[World]:
+def _world(upstream: Upstreams, folder: Path, auth: AuthMode) -> Iterator[World]:
     """A proxy registry that takes the login in one of its ways, beside a Docker Hub."""
     reason = unavailable()
     need(f"a real containerd {reason}" if reason else None)
     proxy, hub_address = loopback_address(), loopback_address()
     host, _, port = upstream.url.removeprefix("https://").partition(":")
     config = config_of(
-        data_plane=DataPlaneSettings(
-            registry_binary=upstream.registry,
-            work_dir=folder,
-            upstream_url=upstream.url,
-            ca_certificate=upstream.authority.certificate,
-            ca_key=upstream.authority.key,
-            addresses=[proxy],
-            port=443,
-            auth=auth,
-        )
+        data_plane=upstream.data_plane(folder, addresses=[proxy], port=443, auth=auth)
     )
     with Relay(hub_address, (host, int(port))) as hub, run_emulator(config) as api:
         serving = threading.Thread(target=hub.serve_forever)
@@ -84,14 +74,14 @@ def _world(upstream: Upstream, folder: Path, auth: AuthMode) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def world(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(upstream: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with _world(upstream, tmp_path_factory.mktemp("proxies"), AuthMode.BOTH) as started:
         yield started
 
 
 @pytest.fixture
 def proxy_that_takes(
-    upstream: Upstream, tmp_path: Path, node: Node
+    upstream: Upstreams, tmp_path: Path, node: Node
 ) -> Iterator[Callable[[AuthMode], World]]:
     """The same proxy, for one test, as one that takes the login in another way."""
     with ExitStack() as stack:
@@ -112,7 +102,7 @@ def bearer_only(proxy_that_takes: Callable[[AuthMode], World]) -> World:
 
 
 @pytest.fixture
-def scripted(world: World, upstream: Upstream, node: Node, tmp_path: Path) -> Iterator[Scripted]:
+def scripted(world: World, upstream: Upstreams, node: Node, tmp_path: Path) -> Iterator[Scripted]:
     """A server in the proxy's place for one test, whose answers the test gives."""
     certificate = upstream.authority.issue([world.domain], tmp_path / "scripted")
     with (

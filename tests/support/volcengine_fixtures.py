@@ -6,7 +6,6 @@ volcengine_stage.py.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,19 +13,16 @@ from typing import Any
 
 import pytest
 
-from rehearsal import wait
-from rehearsal.cloud.api.config import Cluster, DataPlaneSettings
-from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cloud.registries.distribution import listening_port
-from rehearsal.cloud.registries.images import SAMPLE_IMAGES, publish
+from rehearsal.cloud.api.config import Cluster
+from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cloud.registries.login import AuthMode
-from rehearsal.cloud.registries.upstream import upstream_config
 from rehearsal.parts.build import obtain
+from rehearsal.processes import Processes
 from rehearsal.progress import Progress
 from tests.support.volcengine_stage import (
     RunningEmulator,
     Stage,
-    Upstream,
+    Upstreams,
     config_of,
     run_emulator,
 )
@@ -70,59 +66,23 @@ def binaries() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def upstream(
-    binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Upstream]:
-    """A running upstream registry."""
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstreams]:
+    """Running upstream registries: Docker Hub's and ghcr.io's."""
     folder = tmp_path_factory.mktemp("upstream")
-    authority = Authority.create(folder / "authority")
-    config = upstream_config(folder / "registry", authority)
-    command = config.command(binaries["registry"])
-    with config.log.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        wait.until(lambda: listening_port(config.log) is not None, "the upstream registry listens")
-        address = f"127.0.0.1:{listening_port(config.log)}"
-        digests = publish(
-            SAMPLE_IMAGES,
-            program=binaries["nginx"],
-            registry=address,
-            crane=binaries["crane"],
-            ca_certificate=authority.certificate,
-            folder=folder / "images",
-        )
-        yield Upstream(
-            url=f"https://{address}",
-            log=config.log,
-            authority=authority,
-            digests=digests,
-            crane=binaries["crane"],
-            registry=binaries["registry"],
-        )
-    finally:
-        process.terminate()
-        process.wait()
+    hosts = dict.fromkeys((DOCKER_HUB, "ghcr.io"), "127.0.0.1:0")
+    with Processes(folder / "logs") as processes:
+        yield Upstreams.start(processes, folder, hosts=hosts)
 
 
 @pytest.fixture
 def start_stage(
-    upstream: Upstream, start_emulator: Callable[..., RunningEmulator], tmp_path: Path
+    upstream: Upstreams, start_emulator: Callable[..., RunningEmulator], tmp_path: Path
 ) -> Callable[..., Stage]:
     """Starts an emulator with a data plane; settings beside that are the emulator's."""
 
     def start(auth: AuthMode = AuthMode.BOTH, **settings: Any) -> Stage:
         proxies = tmp_path / "proxies"
-        emulator_ = start_emulator(
-            data_plane=DataPlaneSettings(
-                registry_binary=upstream.registry,
-                work_dir=proxies,
-                upstream_url=upstream.url,
-                ca_certificate=upstream.authority.certificate,
-                ca_key=upstream.authority.key,
-                auth=auth,
-            ),
-            **settings,
-        )
+        emulator_ = start_emulator(data_plane=upstream.data_plane(proxies, auth=auth), **settings)
         return Stage(api=emulator_, upstream=upstream, proxies=proxies)
 
     return start

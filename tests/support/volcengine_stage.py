@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +20,16 @@ from pydantic import SecretStr
 from volcenginesdkcore.rest import ApiException
 
 from rehearsal import wait
-from rehearsal.cloud.api.config import Delays, EmulatorConfig
+from rehearsal.cloud.api.config import DataPlaneSettings, Delays, EmulatorConfig
 from rehearsal.cloud.api.run import Ready, emulator
+from rehearsal.cloud.registries import upstream
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.client import PullClient, RegistryLogin
+from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES
+from rehearsal.parts.build import obtain
+from rehearsal.processes import Processes
+from rehearsal.progress import Progress
 
 ACCESS_KEY = "AKrehearsal"
 SECRET_KEY = "not-a-real-secret-key"
@@ -194,16 +199,56 @@ def config_of(**settings: Any) -> EmulatorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upstream:
-    """The registry that plays Docker Hub, with the sample images in it."""
+class Upstreams:
+    """The registries that play upstreams, with the sample images in them."""
 
-    url: str
-    log: Path
+    by_host: Mapping[str, upstream.Upstream]
     authority: Authority
-    digests: dict[str, str]
-    """The digest of each `repository:tag`."""
     crane: Path
     registry: Path
+
+    @classmethod
+    def start(cls, processes: Processes, folder: Path, *, hosts: Mapping[str, str]) -> Upstreams:
+        """Start them, each at an address IP:port."""
+        parts = obtain(upstream.PARTS, Progress())
+        authority = Authority.create(folder / "authority")
+        return cls(
+            by_host={
+                host: upstream.start(
+                    processes, parts, folder, authority, SAMPLE_IMAGES, host=host, address=address
+                )
+                for host, address in hosts.items()
+            },
+            authority=authority,
+            crane=parts["crane"],
+            registry=parts["registry"],
+        )
+
+    @property
+    def url(self) -> str:
+        """Docker Hub's."""
+        return self.by_host[DOCKER_HUB].url
+
+    @property
+    def log(self) -> Path:
+        """Docker Hub's."""
+        return self.by_host[DOCKER_HUB].log
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Docker Hub's: the digest of each `repository:tag`."""
+        return self.by_host[DOCKER_HUB].digests
+
+    def data_plane(self, folder: Path, **settings: Any) -> DataPlaneSettings:
+        """Settings for proxy registries in front of them, with what they store in `folder`."""
+        return DataPlaneSettings(
+            registry_binary=self.registry,
+            work_dir=folder,
+            upstreams={host: each.url for host, each in self.by_host.items()},
+            ca_certificate=self.authority.certificate,
+            ca_key=self.authority.key,
+            **settings,
+        )
 
     def content_requests(self, repository: str) -> list[str]:
         """The GET requests for content of a repository that came so far, in its own log's words."""
@@ -219,7 +264,7 @@ class Stage:
     """An emulator with a data plane in front of the upstream registry."""
 
     api: RunningEmulator
-    upstream: Upstream
+    upstream: Upstreams
     proxies: Path
 
     @property

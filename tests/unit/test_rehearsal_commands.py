@@ -33,7 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         region="cn-beijing",
         names_proxy=f"http://127.0.0.1:{free_port()}",
         authority=authority.certificate,
-        upstream_log=tmp_path / "upstream.log",
+        upstreams={},
         node=None,
     )
     url = f"https://127.0.0.1:{free_port()}"

@@ -16,7 +16,7 @@ except for `clusters` and `data_plane`, whose defaults are [] and null:
       "quota": {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1},
       "data_plane": {
         "registry_binary": "/path/registry", "work_dir": "/path/proxies",
-        "upstream_url": "https://127.0.0.1:PORT",
+        "upstreams": {"docker.io": "https://127.0.0.1:PORT"},
         "ca_certificate": "/path/ca.crt", "ca_key": "/path/ca.key",
         "addresses": ["127.0.0.1"], "port": 0, "auth": "both", "names_port": 0
       }

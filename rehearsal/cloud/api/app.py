@@ -4,10 +4,12 @@ Everything a client of the real API sends goes to `/`. Paths below `/-/` are the
 unsigned, and never show a secret:
 
     GET    /-/healthy                    200 once it answers
-    GET    /-/names                      host name -> {host, port}: running registries, Docker Hub
+    GET    /-/names                      host name -> {host, port}: running registries, upstreams
     GET    /-/registries                 each registry: phase, domain, address, access log, fault
     PUT    /-/registries/<domain>/fault  put a DataFault in force (data_plane/faults.py)
     DELETE /-/registries/<domain>/fault  heal it
+    PUT    /-/upstreams/<host>/fault     the same for what proxies ask of an upstream (recorder.py)
+    DELETE /-/upstreams/<host>/fault     heal it
     POST   /-/faults                     add a CallFault (faults.py)
     POST   /-/outcomes                   add an OutcomeFault (faults.py)
     DELETE /-/faults                     forget call and outcome faults
@@ -180,8 +182,8 @@ class Emulator:
     async def _administer(self, request: Request) -> Response:
         path = request.url.path.removeprefix("/-/")
         parts = path.split("/")
-        if len(parts) == 3 and parts[0] == "registries" and parts[2] == "fault":
-            return await self._registry_fault(request, parts[1])
+        if len(parts) == 3 and parts[0] in ("registries", "upstreams") and parts[2] == "fault":
+            return await self._fault(request, parts[0], parts[1])
         routes: dict[tuple[str, str], Callable[[bytes], object]] = {
             ("GET", "healthy"): lambda _: {"status": "ok"},
             ("GET", "names"): lambda _: self._names(),
@@ -199,17 +201,22 @@ class Emulator:
         except ValidationError as error:
             return _invalid(error)
 
-    async def _registry_fault(self, request: Request, domain: str) -> Response:
-        proxy = self._data_plane.registry(domain) if self._data_plane else None
-        if proxy is None:
-            return JSONResponse({"error": f"{domain} is not served"}, status_code=404)
+    async def _fault(self, request: Request, kind: str, name: str) -> Response:
+        """Put a fault of a proxy registry or an upstream in force, or heal it."""
+        plane = self._data_plane
         if request.method not in ("PUT", "DELETE"):
             return JSONResponse({"error": "PUT or DELETE"}, status_code=405)
         try:
             body = await request.body()
-            await proxy.set_fault(_read(DataFault, body) if request.method == "PUT" else None)
+            fault = _read(DataFault, body) if request.method == "PUT" else None
         except ValidationError as error:
             return _invalid(error)
+        if kind == "registries" and plane and (proxy := plane.registry(name)):
+            await proxy.set_fault(fault)
+        elif kind == "upstreams" and plane and (faults := plane.upstream_faults(name)):
+            faults.set(fault)
+        else:
+            return JSONResponse({"error": f"{name} is not served"}, status_code=404)
         return JSONResponse(None)
 
     def _names(self) -> dict[str, object]:

@@ -49,8 +49,8 @@ class DataPlaneSettings(_Model):
     registry_binary: Path
     work_dir: Path
     """One folder for each registry is made in it: access.log, cache/, tls/."""
-    upstream_url: str
-    """The registry that plays Docker Hub, https, by IP address and port."""
+    upstreams: dict[str, str]
+    """By upstream host, as images name it, the registry that plays it: https, IP and port."""
     ca_certificate: Path
     ca_key: Path
     addresses: list[str] = Field(default=["127.0.0.1"], min_length=1)

@@ -19,6 +19,7 @@ from rehearsal.cloud.api.rules import (
     check_namespace_name,
     check_password,
     check_registry_name,
+    check_upstream_endpoint,
 )
 from rehearsal.cloud.api.state import (
     AccessLevel,
@@ -143,7 +144,7 @@ class CrApi:
         if self._faults.meet_outcome("registry", registry.name):
             registry.phase = Phase.FAILED
             return
-        if registry.proxy_cache is not None and registry.proxy_cache.type == "DockerHub":
+        if registry.proxy_cache is not None:
             try:
                 await self._data_plane.start(registry)
             except (OSError, RuntimeError) as error:
@@ -424,7 +425,11 @@ def _proxy_cache(parameters: Parameters) -> ProxyCache | None:
         raise ApiError.missing("ProxyCache")
     spec = parameters.group("ProxyCache")
     kind = _one_of(PROXY_TYPES, spec.text("Type"), "ProxyCache.Type")
-    endpoint = spec.text("Endpoint", "" if kind == "DockerHub" else None)
+    if kind == "DockerHub":
+        endpoint = DOCKER_HUB_ENDPOINT
+    else:
+        endpoint = spec.text("Endpoint")
+        check_upstream_endpoint(endpoint)
     username = spec.text("Username", "")
     password = spec.text("Password", "")
     if bool(username) != bool(password):
@@ -433,7 +438,7 @@ def _proxy_cache(parameters: Parameters) -> ProxyCache | None:
         )
     return ProxyCache(
         type=kind,
-        endpoint=endpoint or DOCKER_HUB_ENDPOINT,
+        endpoint=endpoint,
         username=username,
         skip_ssl_verify=spec.flag("SkipSSLVerify"),
     )

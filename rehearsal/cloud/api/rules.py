@@ -1,4 +1,15 @@
-"""The rules that the CR API enforces on names, passwords and registries, each with its source."""
+"""The rules that the CR API enforces on names, passwords and registries, each with its source.
+
+Of proxies of other upstreams than Docker Hub no source says more than that `DockerRegistry` is
+general and needs an endpoint. Assumed, and so to be tried on Volcengine:
+
+- an endpoint is `https://<host>`, a port allowed, nothing behind it; another is refused;
+- such a registry takes any namespace, without upstream credentials too (of Docker Hub, the vendor's
+  page allows `library` alone);
+- its images are pulled by `<domain>/<namespace>/<name>`, so an upstream's image without a namespace
+  (`registry.k8s.io/pause`) cannot be named;
+- the Enterprise quota counts all registries, whatever they are proxies of.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +42,12 @@ def check_namespace_name(name: str) -> None:
             "It must have 2 to 90 lowercase letters, digits and separators (. _ -), with no "
             "separator first, last or beside another.",
         )
+
+
+def check_upstream_endpoint(endpoint: str) -> None:
+    """`https://<host>[:port]`, assumed from the provider's example; see the top of this file."""
+    if not re.fullmatch(r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?", endpoint):
+        raise ApiError.invalid("ProxyCache.Endpoint", "It must be https:// and a host name.")
 
 
 def check_password(password: str) -> None:

@@ -87,7 +87,7 @@ def _plane_config(settings: DataPlaneSettings) -> DataPlaneConfig:
     return DataPlaneConfig(
         registry_binary=settings.registry_binary,
         folder=settings.work_dir,
-        upstream_url=settings.upstream_url,
+        upstreams=settings.upstreams,
         authority=Authority(certificate=settings.ca_certificate, key=settings.ca_key),
         addresses=tuple(settings.addresses),
         port=settings.port,

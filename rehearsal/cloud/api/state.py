@@ -6,6 +6,9 @@ import datetime as dt
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from rehearsal.cloud.registries.images import DOCKER_HUB
 
 AccessLevel = Literal["Private", "Public"]
 Edition = Literal["Enterprise", "Micro"]
@@ -83,6 +86,11 @@ class ProxyCache:
     skip_ssl_verify: bool
 
     @property
+    def host(self) -> str:
+        """The host it is in front of, as images name it."""
+        return DOCKER_HUB if self.type == "DockerHub" else urlsplit(self.endpoint).netloc
+
+    @property
     def is_anonymous_docker_hub(self) -> bool:
         """Whether only the namespace library may be made (docs 6420/1360645)."""
         return self.type == "DockerHub" and not self.username
@@ -110,6 +118,11 @@ class Registry:
     def domain(self) -> str:
         """The host name that images are pulled from."""
         return f"{self.name}-{self.region}.cr.volces.com"
+
+    @property
+    def upstream(self) -> str:
+        """The host it is a proxy of; empty for a registry that is none."""
+        return self.proxy_cache.host if self.proxy_cache else ""
 
     @property
     def reachable(self) -> bool:

@@ -43,6 +43,11 @@ class Registry(Login, Protocol):
         ...
 
     @property
+    def upstream(self) -> str:
+        """The host it is a proxy of, as images name it."""
+        ...
+
+    @property
     def reachable(self) -> bool:
         """Whether the network lets clients in (VPC access of an Enterprise registry)."""
         ...

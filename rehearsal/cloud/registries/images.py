@@ -27,12 +27,16 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
+DOCKER_HUB = "docker.io"
+"""Docker Hub's host, as the names of images have it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleImage:
-    """One image of the upstream registry."""
+    """One image of an upstream registry."""
 
     repository: str
-    """Docker Hub's name with its namespace, such as library/nginx."""
+    """Its name with its namespace and without its host, such as library/nginx."""
     tags: Sequence[str]
     """All point to this one image."""
     version: str
@@ -40,6 +44,21 @@ class SampleImage:
     entrypoint: Sequence[str]
     command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    host: str = DOCKER_HUB
+    """The upstream it is published in."""
+
+    @classmethod
+    def named(cls, reference: str) -> SampleImage:
+        """An image under a name with host and tag: `ghcr.io/kyverno/kyverno:v1.19.1`."""
+        name, _, tag = reference.rpartition(":")
+        host, _, repository = name.partition("/")
+        return cls(
+            host=host,
+            repository=repository,
+            tags=(tag,),
+            version=tag,
+            entrypoint=("/usr/sbin/nginx",),
+        )
 
 
 SAMPLE_IMAGES: Sequence[SampleImage] = (
@@ -76,6 +95,8 @@ SAMPLE_IMAGES: Sequence[SampleImage] = (
         environment={"PORT": "6379"},
     ),
     SampleImage(repository="rehearsal/pause", tags=("1",), version="1", entrypoint=("/pause",)),
+    SampleImage.named("ghcr.io/stefanprodan/podinfo:6.9.0"),
+    SampleImage.named("quay.io/prometheus/node-exporter:v1.9.1"),
 )
 
 

@@ -19,7 +19,7 @@ from rehearsal.cloud.registries.gate import Gate, Registry
 from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.cloud.registries.recorder import UpstreamRecorder
 from rehearsal.cloud.registries.serving import Listener
-from rehearsal.cloud.registries.upstream import DOCKER_HUB_NAMES
+from rehearsal.cloud.registries.upstream import names_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,9 @@ class DataPlaneConfig:
     """The distribution registry."""
     folder: Path
     """A folder of its own for each registry is made in it."""
-    upstream_url: str
-    """Where the registry that plays Docker Hub really is, such as https://127.0.0.1:40123."""
+    upstreams: Mapping[str, str]
+    """Where the registry that plays each upstream host really is: docker.io to
+    https://127.0.0.1:40123."""
     authority: Authority
     addresses: Sequence[str] = ("127.0.0.1",)
     """IP addresses to serve on. With port 0 all registries share the first; with a fixed port
@@ -53,7 +54,12 @@ class ProxyRegistry:
     """The servers of one proxy registry."""
 
     def __init__(
-        self, registry: Registry, name: str, address: str, config: DataPlaneConfig
+        self,
+        registry: Registry,
+        name: str,
+        address: str,
+        config: DataPlaneConfig,
+        recorder: UpstreamRecorder,
     ) -> None:
         folder = config.folder / name
         self._name = name
@@ -61,7 +67,7 @@ class ProxyRegistry:
         self._config = config
         self._registry = registry
         self._faults = FaultState()
-        self._recorder = UpstreamRecorder(config.upstream_url, config.authority)
+        self._recorder = recorder
         self._hop = Listener(self._recorder)
         self._cache: RegistryProcess | None = None
         self._gate: Gate | None = None
@@ -159,16 +165,23 @@ class DataPlane:
         self._config = config
         self._registries: dict[str, ProxyRegistry] = {}
         self._domains: dict[str, str] = {}
+        self._upstream_faults = {host: FaultState() for host in config.upstreams}
         self._starting = asyncio.Lock()
 
     async def start_registry(self, name: str, registry: Registry) -> None:
         """Start the servers of a registry.
 
-        Raises OSError when no address is left for it, RegistryStartError when its cache does
-        not come up.
+        Raises OSError when no address is left for it or no registry plays its upstream,
+        RegistryStartError when its cache does not come up.
         """
         async with self._starting:
-            proxy = ProxyRegistry(registry, name, self._free_address(), self._config)
+            url = self._config.upstreams.get(registry.upstream)
+            if url is None:
+                known = ", ".join(self._config.upstreams)
+                raise OSError(f"no registry here plays {registry.upstream}; those played: {known}")
+            faults = self._upstream_faults[registry.upstream]
+            recorder = UpstreamRecorder(url, self._config.authority, faults)
+            proxy = ProxyRegistry(registry, name, self._free_address(), self._config, recorder)
             await proxy.start()
             self._registries[name] = proxy
             self._domains[registry.domain] = name
@@ -189,11 +202,17 @@ class DataPlane:
         """The servers of a registry, None when they do not run."""
         return self._registries.get(name)
 
+    def upstream_faults(self, host: str) -> FaultState | None:
+        """The faults of an upstream host, None when it is not played here."""
+        return self._upstream_faults.get(host)
+
     def names(self) -> Mapping[str, Endpoint]:
-        """Host names of running proxy registries and of Docker Hub, with where they are served."""
-        upstream = urlsplit(self._config.upstream_url)
-        hub = Endpoint(host=upstream.hostname or "127.0.0.1", port=upstream.port or 443)
-        table = dict.fromkeys(DOCKER_HUB_NAMES, hub)
+        """Host names of running proxy registries and upstreams, with where they are served."""
+        table: dict[str, Endpoint] = {}
+        for host, url in self._config.upstreams.items():
+            parts = urlsplit(url)
+            endpoint = Endpoint(host=parts.hostname or "127.0.0.1", port=parts.port or 443)
+            table |= dict.fromkeys(names_of(host), endpoint)
         for domain, name in self._domains.items():
             table[domain] = self._registries[name].endpoint
         return table

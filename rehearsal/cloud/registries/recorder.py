@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import httpx
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cloud.registries.faults import FaultKind, FaultState
 from rehearsal.cloud.registries.forwarding import forward
+from rehearsal.cloud.registries.serving import drop_connection
 
 _CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)")
 
@@ -40,9 +43,15 @@ def content_of(path: str) -> Content | None:
 
 
 class UpstreamRecorder:
-    """An ASGI application that forwards to upstream and remembers each request."""
+    """An ASGI application that forwards to upstream and remembers each request.
 
-    def __init__(self, upstream_url: str, authority: Authority) -> None:
+    Of the faults of the upstream it knows `status` and `drop`.
+    """
+
+    def __init__(
+        self, upstream_url: str, authority: Authority, faults: FaultState | None = None
+    ) -> None:
+        self._faults = faults or FaultState()
         self._client = httpx.AsyncClient(
             base_url=upstream_url,
             verify=authority.context(),
@@ -77,7 +86,13 @@ class UpstreamRecorder:
         content = content_of(request.url.path)
         if content is not None:
             self._seen.append((request.method, content))
-        await forward(self._client, request, send)
+        fault = self._faults.meet()
+        if fault is None:
+            await forward(self._client, request, send)
+        elif fault.kind is FaultKind.STATUS:
+            await Response(status_code=fault.status)(scope, receive, send)
+        else:
+            await drop_connection(receive, send)
 
     async def close(self) -> None:
         """Close the connections to upstream."""

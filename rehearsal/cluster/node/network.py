@@ -2,7 +2,7 @@
 
     .1               the machine's end: API server and name server
     .2               the node
-    .3               the registry that plays Docker Hub
+    .3 to .10        registries that play upstreams, an address each
     .64 to .127      proxy registries, an address each
     .128 to .255     Pods
 
@@ -47,9 +47,9 @@ class Network:
         return str(self.subnet[2])
 
     @property
-    def upstream(self) -> str:
-        """An address of the machine for the registry that plays Docker Hub."""
-        return str(self.subnet[3])
+    def upstreams(self) -> tuple[str, ...]:
+        """Addresses of the machine for the registries that play upstreams."""
+        return tuple(str(self.subnet[number]) for number in range(3, 11))
 
     @property
     def registries(self) -> tuple[str, ...]:
@@ -78,7 +78,8 @@ class Network:
         _ip(f"link add {network.name} type veth peer name {network.peer}")
         try:
             _ip(f"addr add {network.host}/24 dev {network.name}")
-            _ip(f"addr add {network.upstream}/32 dev {network.name}")
+            for address in network.upstreams:
+                _ip(f"addr add {address}/32 dev {network.name}")
             _ip(f"link set {network.name} up")
             # Addresses that are local without being listed one by one; gone with the device.
             _ip(f"route add local {_quarter(network.subnet, 1)} dev {network.name}")
