@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import ssl
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-import yaml
-
 from bench.docker_hub import NAMES
 from bench.load import DOMAIN, HUB_IMAGE, Case, Connection
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cluster import chart, control_plane
-from rehearsal.cluster import kyverno as kyverno_stand_in
+from rehearsal.cluster import control_plane, kyverno
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
@@ -54,6 +48,7 @@ class Cluster:
     """The URL of the registry that plays Docker Hub."""
     trust: ssl.SSLContext
     connection: Connection
+    kyverno: kyverno.StandIn
 
     def set_delay(self, milliseconds: int) -> None:
         """Let Docker Hub answer each request after so long."""
@@ -84,16 +79,6 @@ class Cluster:
             for each in reversed(documents):
                 self._ask("DELETE", each)
             self._settle(redirects=False)
-
-    @contextmanager
-    def frozen_kyverno(self) -> Iterator[None]:
-        """Kyverno accepts connections but answers none."""
-        (kyverno,) = (p for p in psutil.Process().children() if p.name() == "kyverno")
-        kyverno.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            kyverno.send_signal(signal.SIGCONT)
 
     def _ask(self, method: str, document: Mapping[str, Any], body: bytes | None = None) -> None:
         name = document["metadata"]["name"]
@@ -138,11 +123,24 @@ def cluster(folder: Path, progress: Progress) -> Iterator[Cluster]:
         with progress.step("starting a registry that plays Docker Hub"):
             hub, proxy = _start_hub(processes, folder, authority)
         with progress.step("starting Kyverno"):
-            _start_kyverno(processes, parts, folder, plane, authority, proxy)
+            stand_in = kyverno.install(
+                processes,
+                parts,
+                folder / "kyverno",
+                plane,
+                flags={"webhookTimeout": str(WEBHOOK_TIMEOUT_SECONDS)},
+                environment={"HTTPS_PROXY": proxy, "SSL_CERT_FILE": str(authority.certificate)},
+            )
         connection = Connection(plane)
         stack.callback(connection.close)
         wait.until(lambda: connection.admit(Case().pod())[0] == 201, "Pods can be created")
-        yield Cluster(plane=plane, hub=hub, trust=authority.context(), connection=connection)
+        yield Cluster(
+            plane=plane,
+            hub=hub,
+            trust=authority.context(),
+            connection=connection,
+            kyverno=stand_in,
+        )
 
 
 def _start_hub(processes: Processes, folder: Path, authority: Authority) -> tuple[str, str]:
@@ -159,47 +157,3 @@ def _start_hub(processes: Processes, folder: Path, authority: Authority) -> tupl
         ready=lambda: ready.is_file() and bool(ready.read_text()),
     )
     return f"https://127.0.0.1:{port}", ready.read_text()
-
-
-def _start_kyverno(
-    processes: Processes,
-    parts: Mapping[str, Path],
-    folder: Path,
-    plane: control_plane.ControlPlane,
-    authority: Authority,
-    proxy: str,
-) -> None:
-    chart.assemble(parts, folder / "chart")
-    excluded = {
-        "key": "kubernetes.io/metadata.name",
-        "operator": "NotIn",
-        "values": ["kube-system", "kyverno"],
-    }
-    webhooks = {"namespaceSelector": {"matchExpressions": [excluded]}}
-    values = folder / "values.yaml"
-    values.write_text(yaml.safe_dump({"config": {"webhooks": webhooks}}))
-    manifests = subprocess.run(
-        [
-            *(parts["helm"], "template", "kyverno", folder / "chart", "--namespace=kyverno"),
-            *("--no-hooks", "--include-crds", f"--values={values}", "--kube-version=1.37.2"),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    (folder / "kyverno.yaml").write_text(manifests)
-    kubectl: list[str | Path] = [parts["kubectl"], f"--kubeconfig={plane.kubeconfig}"]
-    for command in (
-        ["create", "namespace", "kyverno"],
-        ["apply", "--server-side", "-f", folder / "kyverno.yaml"],
-    ):
-        subprocess.run([*kubectl, *command], check=True, capture_output=True)
-    wrapper = folder / "kyverno"
-    wrapper.write_text(
-        f"#!/bin/sh\nexport HTTPS_PROXY={proxy} NO_PROXY=127.0.0.1,localhost"
-        f" SSL_CERT_FILE={authority.certificate}\n"
-        f'exec {parts["kyverno"]} "$@" --webhookTimeout={WEBHOOK_TIMEOUT_SECONDS}\n'
-    )
-    wrapper.chmod(0o755)
-    (folder / "run").mkdir()
-    kyverno_stand_in.StandIn(processes, wrapper, folder / "run", plane.kubeconfig).bring_up()

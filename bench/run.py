@@ -126,7 +126,7 @@ def _turn(
 
 def _freeze(cluster: Cluster, variant: Variant, result: Result) -> None:
     times = result.frozen.setdefault(variant.name, {})
-    with cluster.frozen_kyverno():
+    with cluster.kyverno.frozen():
         for case in (ONE, NOTHING):
             sample = measure(cluster.plane, case, count=_FROZEN_PODS, seconds=60, warm=0)
             times[case.name] = sample.milliseconds

@@ -288,8 +288,7 @@ def _start_volcengine(
             "registry_binary": str(parts["registry"]),
             "work_dir": str(folder / "proxies"),
             "upstreams": upstreams,
-            "ca_certificate": str(authority.certificate),
-            "ca_key": str(authority.key),
+            "authority": {"certificate": str(authority.certificate), "key": str(authority.key)},
             **({"addresses": network.registries, "port": 443} if network else {}),
         },
     }

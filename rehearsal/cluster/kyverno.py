@@ -15,7 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +25,18 @@ from typing import Any
 import httpx
 import typer
 import urllib3
+import yaml
 from kubernetes import client
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from rehearsal.cluster.control_plane import PLAYED_BY_PROCESS, client_of, kubeconfig, write_private
+from rehearsal.cluster import chart
+from rehearsal.cluster.control_plane import (
+    PLAYED_BY_PROCESS,
+    ControlPlane,
+    client_of,
+    kubeconfig,
+    write_private,
+)
 from rehearsal.processes import ProcessError, Processes, free_port
 
 _WEBHOOKS = "webhook.kyverno.io/managed-by=kyverno"
@@ -64,7 +73,12 @@ class StandIn:
         folder: Path,
         admin_kubeconfig: Path,
         controller: Controller = ADMISSION,
+        *,
+        flags: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._flags = flags or {}
+        self._environment = environment or {}
         self._controller = controller
         self._processes = processes
         self._binary = binary
@@ -107,6 +121,23 @@ class StandIn:
     def bring_up(self) -> None:
         """`step`, again while the controller ends: its rights may not be aggregated yet."""
         self.step()
+
+    def kill(self) -> None:
+        """End the process at once, as when its node dies: its webhooks stay registered."""
+        if self._process is not None:
+            self._process.kill()
+            self._processes.stop(self._controller.name)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """A controller that accepts connections and answers none."""
+        if self._process is None:
+            raise ProcessError(f"{self._controller.name} does not run")
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _wanted(self) -> str:
         """The UID of the Deployment that wants a controller; empty when none does."""
@@ -182,9 +213,10 @@ class StandIn:
             }
         self._process = self._processes.start(
             self._controller.name,
-            [self._binary, *with_flags(self._arguments, here)],
+            [self._binary, *with_flags(self._arguments, {**here, **self._flags})],
             environment={
                 **self._variables,
+                **self._environment,
                 "KYVERNO_NAMESPACE": namespace,
                 "KYVERNO_SERVICEACCOUNT_NAME": account,
                 "KYVERNO_DEPLOYMENT": self._controller.deployment,
@@ -199,6 +231,59 @@ class StandIn:
             ready=lambda: not self._controller.serves_webhooks or _serves(webhook),
             timeout=120,
         )
+
+
+def install(
+    processes: Processes,
+    parts: Mapping[str, Path],
+    folder: Path,
+    plane: ControlPlane,
+    *,
+    flags: Mapping[str, str],
+    environment: Mapping[str, str],
+) -> StandIn:
+    """Kyverno without a Helm release: its chart's manifests and the admission controller alone.
+
+    For tests and measurements of policies. `flags` and `environment` are further ones of the
+    controller, which leaves the namespaces `kube-system` and `kyverno` alone.
+
+    Raises:
+        ProcessError: when the controller does not become ready.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    chart.assemble(parts, folder / "chart")
+    excluded = {
+        "key": "kubernetes.io/metadata.name",
+        "operator": "NotIn",
+        "values": ["kube-system", "kyverno"],
+    }
+    webhooks = {"namespaceSelector": {"matchExpressions": [excluded]}}
+    values = folder / "values.yaml"
+    values.write_text(yaml.safe_dump({"config": {"webhooks": webhooks}}))
+    manifests = subprocess.run(
+        [
+            *(parts["helm"], "template", "kyverno", folder / "chart", "--namespace=kyverno"),
+            *("--no-hooks", "--include-crds", f"--values={values}", "--kube-version=1.37.2"),
+        ],
+        check=True,
+        capture_output=True,
+    ).stdout
+    kubectl = (parts["kubectl"], f"--kubeconfig={plane.kubeconfig}")
+    for words, given in (
+        (("create", "namespace", "kyverno"), b""),
+        (("apply", "--server-side", "-f", "-"), manifests),
+    ):
+        subprocess.run([*kubectl, *words], input=given, check=True, capture_output=True)
+    stand_in = StandIn(
+        processes,
+        parts["kyverno"],
+        folder,
+        plane.kubeconfig,
+        flags=flags,
+        environment=environment,
+    )
+    stand_in.bring_up()
+    return stand_in
 
 
 def _serves(port: int) -> bool:

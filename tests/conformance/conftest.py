@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from components.types import Engine
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cluster import chart, control_plane
+from rehearsal.cluster import control_plane
 from rehearsal.cluster import kyverno as kyverno_stand_in
 from rehearsal.parts import build as parts
 from rehearsal.processes import Processes
@@ -76,42 +74,18 @@ def kyverno(
 
     It reaches Docker Hub's names, played on loopback, and no other registry.
     """
-    chart.assemble(found_parts, folder / "chart")
-    values = folder / "values.yaml"
-    excluded = {
-        "key": "kubernetes.io/metadata.name",
-        "operator": "NotIn",
-        "values": ["kube-system", "kyverno"],
-    }
-    webhooks = {"namespaceSelector": {"matchExpressions": [excluded]}}
-    values.write_text(yaml.safe_dump({"config": {"webhooks": webhooks}}))
-    manifests = subprocess.run(
-        [
-            found_parts["helm"], "template", "kyverno", folder / "chart", "--namespace=kyverno",
-            "--no-hooks", "--include-crds", f"--values={values}", "--kube-version=1.37.2",
-        ],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    (folder / "kyverno.yaml").write_text(manifests)
-    cluster.kubectl("create", "namespace", "kyverno")
-    cluster.kubectl("apply", "--server-side", "-f", str(folder / "kyverno.yaml"))
-    wrapper = folder / "kyverno"
-    wrapper.write_text(
-        f"#!/bin/sh\nexport HTTPS_PROXY={docker_hub.names_proxy}"
-        f" SSL_CERT_FILE={docker_hub.ca_certificate}\n"
-        f'exec {found_parts["kyverno"]} "$@"'
-        f" --webhookTimeout={WEBHOOK_TIMEOUT_SECONDS}\n"
+    stand_in = kyverno_stand_in.install(
+        processes,
+        found_parts,
+        folder / "kyverno",
+        cluster.plane,
+        flags={"webhookTimeout": str(WEBHOOK_TIMEOUT_SECONDS)},
+        environment={
+            "HTTPS_PROXY": docker_hub.names_proxy,
+            "SSL_CERT_FILE": str(docker_hub.ca_certificate),
+        },
     )
-    wrapper.chmod(0o755)
-    (folder / "run").mkdir()
-
-    def start() -> None:
-        kyverno_stand_in.StandIn(
-            processes, wrapper, folder / "run", cluster.plane.kubeconfig
-        ).bring_up()
-
-    start()
-    return KyvernoProcess(processes=processes, start=start)
+    return KyvernoProcess(stand_in)
 
 
 @pytest.fixture(scope="package")

@@ -163,21 +163,6 @@ def test_a_deleted_registry_is_gone_and_a_new_one_of_its_name_starts_with_an_emp
     assert {record.cache for record in content(stage.access_log(domain)[logged:])} == {Cache.MISS}
 
 
-def test_a_stopped_registry_keeps_its_cache(stage: Stage) -> None:
-    domain, login = make_mirror(stage)
-    image = f"{domain}/library/nginx:latest"
-    stage.client.pull(image, login)
-    stage.api.call("DeleteRegistry", Name="mirror")
-    wait.until(
-        lambda: domain not in stage.api.administer("GET", "names"), "its domain is no name any more"
-    )
-    stage.api.call("StartRegistry", Name="mirror")
-    wait.until(lambda: stage.api.phase("mirror") == "Running", "the registry runs")
-    logged = len(stage.access_log(domain))
-    stage.client.pull(image, login)
-    assert {record.cache for record in content(stage.access_log(domain)[logged:])} == {Cache.HIT}
-
-
 def test_two_registries_are_served_side_by_side(stage: Stage) -> None:
     first, first_login = make_mirror(stage, "first")
     second, second_login = make_mirror(stage, "second")

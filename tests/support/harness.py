@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from kubernetes import client
 
 from components.policy import Redirect, redirect
@@ -19,7 +17,7 @@ from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster import control_plane
-from rehearsal.processes import Processes
+from rehearsal.cluster.kyverno import StandIn
 
 DOMAIN = "dockerhub-proxy.example.com"
 WEBHOOK_TIMEOUT_SECONDS = 2
@@ -119,28 +117,25 @@ class Cluster:
             wait.until(lambda: self.admitted(probe) == probe, f"{engine} is gone")
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True)
 class KyvernoProcess:
     """Kyverno's admission controller, which a test can stop, start and freeze."""
 
-    processes: Processes
-    start: Callable[[], None]
+    stand_in: StandIn
 
     def stop(self) -> None:
         """End it at once, its webhooks left registered, as a node that dies would."""
-        process = self._process()
-        process.kill()
-        self.processes.stop("kyverno")
+        self.stand_in.kill()
+
+    def start(self) -> None:
+        """Start it again."""
+        self.stand_in.bring_up()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Let it accept connections but answer none."""
-        process = self._process()
-        process.send_signal(signal.SIGSTOP)
-        try:
+        with self.stand_in.frozen():
             yield
-        finally:
-            process.send_signal(signal.SIGCONT)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -151,6 +146,3 @@ class KyvernoProcess:
             yield
         finally:
             self.start()
-
-    def _process(self) -> psutil.Process:
-        return psutil.Process(self.processes._started["kyverno"].pid)

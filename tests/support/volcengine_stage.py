@@ -20,13 +20,14 @@ from pydantic import SecretStr
 from volcenginesdkcore.rest import ApiException
 
 from rehearsal import wait
-from rehearsal.cloud.api.config import DataPlaneSettings, Delays, EmulatorConfig
+from rehearsal.cloud.api.config import Delays, EmulatorConfig
 from rehearsal.cloud.api.run import Ready, emulator
 from rehearsal.cloud.registries import upstream
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.client import PullClient, RegistryLogin
 from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES
+from rehearsal.cloud.registries.plane import DataPlaneConfig
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
@@ -239,14 +240,13 @@ class Upstreams:
         """Docker Hub's: the digest of each `repository:tag`."""
         return self.by_host[DOCKER_HUB].digests
 
-    def data_plane(self, folder: Path, **settings: Any) -> DataPlaneSettings:
+    def data_plane(self, folder: Path, **settings: Any) -> DataPlaneConfig:
         """Settings for proxy registries in front of them, with what they store in `folder`."""
-        return DataPlaneSettings(
+        return DataPlaneConfig(
             registry_binary=self.registry,
             work_dir=folder,
             upstreams={host: each.url for host, each in self.by_host.items()},
-            ca_certificate=self.authority.certificate,
-            ca_key=self.authority.key,
+            authority=self.authority,
             **settings,
         )
 

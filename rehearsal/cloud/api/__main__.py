@@ -5,8 +5,7 @@ except for `clusters` and `data_plane`, whose defaults are [] and null:
 
     {
       "access_key": "...", "secret_key": "...",
-      "host": "127.0.0.1", "port": 0, "region": "cn-beijing", "account_id": 2100000001,
-      "ready_file": null,
+      "region": "cn-beijing", "account_id": 2100000001, "ready_file": null,
       "clusters": [
         {"id": "cc1", "name": "prod", "vpc_id": "vpc-1", "subnet_ids": ["subnet-1"],
          "kubeconfig_path": "/path/kubeconfig", "public": true, "region": null}
@@ -17,8 +16,8 @@ except for `clusters` and `data_plane`, whose defaults are [] and null:
       "data_plane": {
         "registry_binary": "/path/registry", "work_dir": "/path/proxies",
         "upstreams": {"docker.io": "https://127.0.0.1:PORT"},
-        "ca_certificate": "/path/ca.crt", "ca_key": "/path/ca.key",
-        "addresses": ["127.0.0.1"], "port": 0, "auth": "both", "names_port": 0
+        "authority": {"certificate": "/path/ca.crt", "key": "/path/ca.key"},
+        "addresses": ["127.0.0.1"], "port": 0, "auth": "both"
       }
     }
 

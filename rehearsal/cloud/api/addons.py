@@ -83,20 +83,16 @@ class AddonApi:
         self._addons: dict[str, _Addon] = {}
 
     def list_addons(self, region: str, values: Mapping[str, Any]) -> Result:
-        """ListAddons, with the filters ClusterIds, Names, DeployModes and Statuses (Phase)."""
+        """ListAddons, with the filters ClusterIds and Names."""
         parameters = Parameters(values)
         wanted = parameters.group("Filter")
         clusters, names = wanted.texts("ClusterIds"), wanted.texts("Names")
-        modes = wanted.texts("DeployModes")
-        phases = {each.text("Phase") for each in wanted.groups("Statuses") if each.has("Phase")}
         found = [
             addon.describe()
             for cluster in self._cluster_ids(region)
             if (addon := self._find(cluster)) is not None
             and (not clusters or cluster in clusters)
             and (not names or ADDON in names)
-            and (not modes or addon.deploy_mode in modes)
-            and (not phases or addon.phase in phases)
         ]
         return parameters.page(found)
 
@@ -140,12 +136,8 @@ class AddonApi:
         return {}
 
     def delete_addon(self, region: str, values: Mapping[str, Any]) -> Result:
-        """DeleteAddon, with RetainResources and CascadingDeleteResources (each of Crd only)."""
-        parameters = Parameters(values)
-        for name in ("RetainResources", "CascadingDeleteResources"):
-            if set(parameters.texts(name)) - {"Crd"}:
-                raise ApiError.invalid(name, "Known is Crd.")
-        self._change(self._running(region, parameters), "Deleting")
+        """DeleteAddon."""
+        self._change(self._running(region, Parameters(values)), "Deleting")
         return {}
 
     def _cluster_ids(self, region: str) -> list[str]:

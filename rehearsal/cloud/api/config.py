@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from rehearsal.cloud.api.rules import DEFAULT_QUOTA
-from rehearsal.cloud.registries.login import AuthMode
+from rehearsal.cloud.registries.plane import DataPlaneConfig
 
 
 class _Model(BaseModel):
@@ -43,31 +43,11 @@ class Delays(_Model):
     addon_changing: float = Field(default=1.0, ge=0)
 
 
-class DataPlaneSettings(_Model):
-    """Real pull-through registries behind the emulated ones."""
-
-    registry_binary: Path
-    work_dir: Path
-    """One folder for each registry is made in it: access.log, cache/, tls/."""
-    upstreams: dict[str, str]
-    """By upstream host, as images name it, the registry that plays it: https, IP and port."""
-    ca_certificate: Path
-    ca_key: Path
-    addresses: list[str] = Field(default=["127.0.0.1"], min_length=1)
-    port: int = Field(default=0, ge=0, le=65535)
-    """0: a free port for each registry on addresses[0]; else each registry takes an address."""
-    auth: AuthMode = AuthMode.BOTH
-    names_port: int = Field(default=0, ge=0, le=65535)
-    """Port of the CONNECT proxy on 127.0.0.1; 0 takes a free one."""
-
-
 class EmulatorConfig(_Model):
     """All of the config file."""
 
     access_key: str
     secret_key: SecretStr
-    host: str = "127.0.0.1"
-    port: int = Field(default=0, ge=0, le=65535)
     region: str = "cn-beijing"
     account_id: int = 2100000001
     ready_file: Path | None = None
@@ -76,7 +56,7 @@ class EmulatorConfig(_Model):
     delays: Delays = Delays()
     quota: dict[str, int] = DEFAULT_QUOTA
     """Enterprise registries per region; its keys are the regions there are."""
-    data_plane: DataPlaneSettings | None = None
+    data_plane: DataPlaneConfig | None = None
     """None: registries have phases and domains, but nothing serves the domains."""
 
     @classmethod

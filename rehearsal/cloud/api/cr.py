@@ -8,13 +8,13 @@ import binascii
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from rehearsal.cloud.api.config import EmulatorConfig
 from rehearsal.cloud.api.errors import ApiError
 from rehearsal.cloud.api.faults import Faults
 from rehearsal.cloud.api.idempotency import ClientTokens
-from rehearsal.cloud.api.parameters import Parameters, matches
+from rehearsal.cloud.api.parameters import Parameters
 from rehearsal.cloud.api.rules import (
     check_namespace_name,
     check_password,
@@ -33,6 +33,7 @@ from rehearsal.cloud.api.state import (
     VpcAccess,
     VpcStatus,
 )
+from rehearsal.cloud.registries.plane import DataPlane
 
 SERVICE = "cr"
 VERSION = "2022-05-12"
@@ -47,23 +48,15 @@ Result = dict[str, Any]
 Action = Callable[[str, Mapping[str, Any]], Result]
 
 
-class DataPlane(Protocol):
-    """What serves the domains of running proxy registries."""
-
-    async def start(self, registry: Registry) -> None:
-        """Serve a registry. Raises OSError or RuntimeError when it cannot."""
-        ...
-
-    async def stop(self, registry: Registry, *, forget: bool) -> None:
-        """Stop serving a registry; with `forget` its cache is lost."""
-        ...
-
-
 class CrApi:
     """Registries, namespaces, users, domains and VPC access of one account."""
 
     def __init__(
-        self, config: EmulatorConfig, account: Account, faults: Faults, data_plane: DataPlane
+        self,
+        config: EmulatorConfig,
+        account: Account,
+        faults: Faults,
+        data_plane: DataPlane | None,
     ) -> None:
         self._config = config
         self._account = account
@@ -79,7 +72,6 @@ class CrApi:
             "CreateRegistry": self._once("CreateRegistry", self._create_registry),
             "ListRegistries": self._list_registries,
             "DeleteRegistry": self._delete_registry,
-            "StartRegistry": self._start_registry,
             "GetUser": self._get_user,
             "SetUser": self._set_user,
             "ListDomains": self._list_domains,
@@ -139,14 +131,14 @@ class CrApi:
             raise ApiError.quota("Registry", limit, region)
 
     async def _launch(self, registry: Registry) -> None:
-        """Take a registry from Creating or Starting to Running, or Failed."""
+        """Take a registry from Creating to Running, or Failed."""
         await asyncio.sleep(self._config.delays.registry_creating)
         if self._faults.meet_outcome("registry", registry.name):
             registry.phase = Phase.FAILED
             return
-        if registry.proxy_cache is not None:
+        if self._data_plane and registry.proxy_cache:
             try:
-                await self._data_plane.start(registry)
+                await self._data_plane.start_registry(registry)
             except (OSError, RuntimeError) as error:
                 logger.warning("registry %s cannot be served: %s", registry.name, error)
                 registry.phase = Phase.FAILED
@@ -159,58 +151,36 @@ class CrApi:
         names = wanted.texts("Names")
         if len(names) > 20:
             raise ApiError.invalid("Filter.Names", "It must have at most 20 names.")
-        types = wanted.texts("Types")
-        projects = wanted.texts("Projects")
-        statuses = wanted.groups("Statuses")
-        tag_filters = parameters.groups("ResourceTagFilters")
         found = [
             registry.describe()
             for registry in self._account.registries(region)
-            if matches(registry.name, names)
-            and (not types or registry.type in types)
-            and (not projects or registry.project in projects)
-            and _has_status(registry, statuses)
-            and _has_tags(registry, tag_filters)
-            and (
-                not wanted.has("ProxyCacheEnabled")
-                or wanted.flag("ProxyCacheEnabled") == (registry.proxy_cache is not None)
-            )
+            if not names or registry.name in names
         ]
         return parameters.page(found)
 
     def _delete_registry(self, region: str, values: Mapping[str, Any]) -> Result:
-        """Delete now, or leave the registry Stopped [Released] for seven days, its name taken
-        (docs 6420/113747); the rehearsal does not wait for the seventh day.
+        """Delete at once, as the stack does. Otherwise it would stay for seven days, stopped and
+        its name taken (docs 6420/113747), which is not played here.
         """
         parameters = Parameters(values)
         registry = self._registry(region, parameters.text("Name"))
-        immediately = parameters.flag("DeleteImmediately")
-        if registry.phase in (Phase.CREATING, Phase.STARTING, Phase.DELETING):
+        if not parameters.flag("DeleteImmediately"):
+            raise ApiError.invalid("DeleteImmediately", "The rehearsal deletes at once only.")
+        if registry.phase in (Phase.CREATING, Phase.DELETING):
             raise ApiError(
                 400,
                 "OperationDenied.Status",
                 f"The action has been denied due to wrong status {registry.phase}.",
             )
-        if immediately:
-            registry.phase = Phase.DELETING
-            self._change(self._remove(registry))
-        else:
-            registry.phase = Phase.STOPPED
-            self._change(self._data_plane.stop(registry, forget=False))
+        registry.phase = Phase.DELETING
+        self._change(self._remove(registry))
         return {}
 
     async def _remove(self, registry: Registry) -> None:
-        await self._data_plane.stop(registry, forget=True)
+        if self._data_plane:
+            await self._data_plane.stop_registry(registry.domain)
         await asyncio.sleep(self._config.delays.registry_deleting)
         self._account.remove(registry)
-
-    def _start_registry(self, region: str, values: Mapping[str, Any]) -> Result:
-        registry = self._registry(region, Parameters(values).text("Name"))
-        if registry.phase is not Phase.STOPPED:
-            raise ApiError.wrong_status(registry.phase)
-        registry.phase = Phase.STARTING
-        self._change(self._launch(registry))
-        return {}
 
     # The user
 
@@ -282,9 +252,7 @@ class CrApi:
     def _list_namespaces(self, region: str, values: Mapping[str, Any]) -> Result:
         parameters = Parameters(values)
         registry = self._registry(region, parameters.text("Registry"))
-        wanted = parameters.group("Filter")
-        names = wanted.texts("Names")
-        projects = wanted.texts("Projects")
+        names = parameters.group("Filter").texts("Names")
         found = [
             {
                 "Name": namespace.name,
@@ -293,7 +261,7 @@ class CrApi:
                 "RepositoryDefaultAccessLevel": namespace.access_level,
             }
             for namespace in registry.namespaces.values()
-            if matches(namespace.name, names) and (not projects or namespace.project in projects)
+            if not names or namespace.name in names
         ]
         return {"Registry": registry.name, **parameters.page(found)}
 
@@ -372,7 +340,6 @@ class CrApi:
     def _get_vpc_endpoint(self, region: str, values: Mapping[str, Any]) -> Result:
         parameters = Parameters(values)
         registry = self._usable(region, parameters.text("Registry"))
-        statuses = parameters.group("Filter").texts("Statuses")
         return {
             "Registry": registry.name,
             "Vpcs": [
@@ -386,7 +353,6 @@ class CrApi:
                     "CreateTime": access.created,
                 }
                 for access in registry.vpcs.values()
-                if not statuses or access.status in statuses
             ],
         }
 
@@ -460,23 +426,3 @@ def _one_of(known: Sequence[Word], value: str, parameter: str) -> Word:
         if word == value:
             return word
     raise ApiError.invalid(parameter, f"It must be {' or '.join(known)}.")
-
-
-def _has_status(registry: Registry, statuses: list[Parameters]) -> bool:
-    if not statuses:
-        return True
-    conditions = registry.describe()["Status"]["Conditions"]
-    return any(
-        status.text("Phase", registry.phase) == registry.phase
-        and (not status.has("Condition") or status.text("Condition") in conditions)
-        for status in statuses
-    )
-
-
-def _has_tags(registry: Registry, filters: list[Parameters]) -> bool:
-    values = {tag["Key"]: tag["Value"] for tag in registry.tags}
-    return all(
-        wanted.text("Key") in values
-        and (not wanted.texts("Values") or values[wanted.text("Key")] in wanted.texts("Values"))
-        for wanted in filters
-    )

@@ -22,8 +22,6 @@ class CallFault(BaseModel):
     """Close the connection unanswered instead of sending an error."""
     moment: Literal["before", "after"] = "before"
     """`after`: the action takes effect, only its answer is lost or an error."""
-    delay: float = Field(default=0.0, ge=0, le=600)
-    """Seconds to wait first."""
 
 
 class OutcomeFault(BaseModel):
@@ -42,11 +40,6 @@ class Faults:
     def __init__(self) -> None:
         self._calls: list[CallFault] = []
         self._outcomes: list[OutcomeFault] = []
-
-    @property
-    def waiting(self) -> list[CallFault]:
-        """The call faults that have not been used up."""
-        return list(self._calls)
 
     def add_call(self, fault: CallFault) -> None:
         """Add a call fault behind those there are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -123,11 +122,3 @@ class Parameters:
             "PageSize": size,
             "TotalCount": len(items),
         }
-
-
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a name is one of `patterns`, in which * stands for anything; none means all."""
-    if not patterns:
-        return True
-    escaped = (pattern.replace("[", "[[]").replace("?", "[?]") for pattern in patterns)
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in escaped)

@@ -20,8 +20,6 @@ class Phase(StrEnum):
 
     CREATING = "Creating"
     RUNNING = "Running"
-    STOPPED = "Stopped"
-    STARTING = "Starting"
     DELETING = "Deleting"
     FAILED = "Failed"
 
@@ -29,8 +27,6 @@ class Phase(StrEnum):
 CONDITIONS = {
     Phase.CREATING: ["Progressing"],
     Phase.RUNNING: ["Ok"],
-    Phase.STOPPED: ["Released"],
-    Phase.STARTING: ["Progressing"],
     Phase.DELETING: ["Progressing"],
     Phase.FAILED: ["Unknown"],
 }

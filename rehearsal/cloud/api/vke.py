@@ -31,31 +31,21 @@ class VkeApi:
         self._config = config
 
     def list_clusters(self, region: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """ListClusters, with the filters Ids, Name, Statuses (Phase) and ProjectName."""
+        """ListClusters, with the filter Ids."""
         parameters = Parameters(values)
-        wanted = parameters.group("Filter")
-        ids = wanted.texts("Ids")
-        name = wanted.text("Name", "")
-        phases = {
-            status.text("Phase") for status in wanted.groups("Statuses") if status.has("Phase")
-        }
-        project = parameters.text("ProjectName", "default")
+        ids = parameters.group("Filter").texts("Ids")
         found = [
             _describe(cluster, self._config.account_id)
             for cluster in self._clusters(region)
-            if (not ids or cluster.id in ids)
-            and name in cluster.name
-            and (not phases or cluster.phase in phases)
-            and project == "default"
+            if not ids or cluster.id in ids
         ]
         return parameters.page(found)
 
     def list_kubeconfigs(self, region: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """ListKubeconfigs, with the filters ClusterIds, Ids and Types."""
+        """ListKubeconfigs, with the filters ClusterIds and Types."""
         parameters = Parameters(values)
         wanted = parameters.group("Filter")
         cluster_ids = wanted.texts("ClusterIds")
-        ids = wanted.texts("Ids")
         types = wanted.texts("Types")
         for kind in types:
             if kind not in ("Public", "Private", "TargetCluster"):
@@ -67,15 +57,13 @@ class VkeApi:
             for kind in (("Public", "Private") if cluster.public else ("Private",))
             if not types or kind in types
             for item in self._kubeconfig(cluster, kind)
-            if not ids or item["Id"] in ids
         ]
         return parameters.page(found)
 
     def describe_eip_addresses(self, region: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """DescribeEipAddresses of VPC, with the filters EipAddresses and AllocationIds."""
+        """DescribeEipAddresses of VPC, with the filter EipAddresses."""
         parameters = Parameters(values)
         addresses = parameters.texts("EipAddresses")
-        allocations = parameters.texts("AllocationIds")
         found = [
             {
                 "AllocationId": _id("eip", cluster),
@@ -90,9 +78,7 @@ class VkeApi:
                 "ProjectName": "default",
             }
             for cluster in self._clusters(region)
-            if cluster.public
-            and (not addresses or public_address(cluster) in addresses)
-            and (not allocations or _id("eip", cluster) in allocations)
+            if cluster.public and (not addresses or public_address(cluster) in addresses)
         ]
         return {
             "EipAddresses": found,

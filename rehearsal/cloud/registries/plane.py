@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import shutil
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from rehearsal.cloud.registries.access_log import AccessLog
 from rehearsal.cloud.registries.certificates import Authority
@@ -22,24 +24,25 @@ from rehearsal.cloud.registries.serving import Listener
 from rehearsal.cloud.registries.upstream import names_of
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataPlaneConfig:
+class DataPlaneConfig(BaseModel):
     """Settings that all proxy registries share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     registry_binary: Path
     """The distribution registry."""
-    folder: Path
-    """A folder of its own for each registry is made in it."""
-    upstreams: Mapping[str, str]
+    work_dir: Path
+    """One folder for each registry is created in it: access.log, cache/, tls/."""
+    upstreams: dict[str, str]
     """Where the registry that plays each upstream host really is: docker.io to
     https://127.0.0.1:40123."""
     authority: Authority
-    addresses: Sequence[str] = ("127.0.0.1",)
+    addresses: list[str] = Field(default=["127.0.0.1"], min_length=1)
     """IP addresses to serve on. With port 0 all registries share the first; with a fixed port
     each registry takes one of its own, in order, and a registry beyond the last one fails."""
-    port: int = 0
+    port: int = Field(default=0, ge=0, le=65535)
     """TCP port to serve on; 0 takes a free one for each registry."""
-    mode: AuthMode = AuthMode.BOTH
+    auth: AuthMode = AuthMode.BOTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +59,11 @@ class ProxyRegistry:
     def __init__(
         self,
         registry: Registry,
-        name: str,
         address: str,
         config: DataPlaneConfig,
         recorder: UpstreamRecorder,
     ) -> None:
-        folder = config.folder / name
-        self._name = name
+        folder = config.work_dir / registry.domain
         self._folder = folder
         self._config = config
         self._registry = registry
@@ -90,7 +91,7 @@ class ProxyRegistry:
     def endpoint(self) -> Endpoint:
         """Where its domain is really served. Raises RuntimeError before start()."""
         if self._listener is None:
-            raise RuntimeError(f"proxy registry {self._name} has not been started")
+            raise RuntimeError(f"{self._registry.domain} has not been started")
         return Endpoint(host=self._address, port=self._listener.port)
 
     @property
@@ -114,7 +115,7 @@ class ProxyRegistry:
                 cache_url=f"http://127.0.0.1:{self._cache.port}",
                 recorder=self._recorder,
                 log=self._log,
-                mode=self._config.mode,
+                mode=self._config.auth,
                 faults=self._faults,
             )
             self._listener = Listener(
@@ -144,7 +145,7 @@ class ProxyRegistry:
     async def set_fault(self, fault: DataFault | None) -> None:
         """Put a fault in force in place of the one before; None heals the registry."""
         if self._listener is None:
-            raise RuntimeError(f"proxy registry {self._name} has not been started")
+            raise RuntimeError(f"{self._registry.domain} has not been started")
         self._faults.set(fault)
         if self._hole is not None:
             self._hole.close()
@@ -164,11 +165,10 @@ class DataPlane:
     def __init__(self, config: DataPlaneConfig) -> None:
         self._config = config
         self._registries: dict[str, ProxyRegistry] = {}
-        self._domains: dict[str, str] = {}
         self._upstream_faults = {host: FaultState() for host in config.upstreams}
         self._starting = asyncio.Lock()
 
-    async def start_registry(self, name: str, registry: Registry) -> None:
+    async def start_registry(self, registry: Registry) -> None:
         """Start the servers of a registry.
 
         Raises OSError when no address is left for it or no registry plays its upstream,
@@ -181,26 +181,23 @@ class DataPlane:
                 raise OSError(f"no registry here plays {registry.upstream}; those played: {known}")
             faults = self._upstream_faults[registry.upstream]
             recorder = UpstreamRecorder(url, self._config.authority, faults)
-            proxy = ProxyRegistry(registry, name, self._free_address(), self._config, recorder)
+            proxy = ProxyRegistry(registry, self._free_address(), self._config, recorder)
             await proxy.start()
-            self._registries[name] = proxy
-            self._domains[registry.domain] = name
+            self._registries[registry.domain] = proxy
 
-    async def stop_registry(self, name: str, *, forget: bool = False) -> None:
-        """Stop the servers of a registry; one that does not run is no error.
+    async def stop_registry(self, domain: str) -> None:
+        """Stop the servers of a registry and remove its cache; its access log stays.
 
-        With `forget` the content of its cache is removed too; its access log stays.
+        One that does not run is no error.
         """
-        proxy = self._registries.pop(name, None)
-        self._domains = {domain: of for domain, of in self._domains.items() if of != name}
+        proxy = self._registries.pop(domain, None)
         if proxy is not None:
             await proxy.stop()
-        if forget:
-            shutil.rmtree(self._config.folder / name / "cache", ignore_errors=True)
+        shutil.rmtree(self._config.work_dir / domain / "cache", ignore_errors=True)
 
-    def registry(self, name: str) -> ProxyRegistry | None:
+    def registry(self, domain: str) -> ProxyRegistry | None:
         """The servers of a registry, None when they do not run."""
-        return self._registries.get(name)
+        return self._registries.get(domain)
 
     def upstream_faults(self, host: str) -> FaultState | None:
         """The faults of an upstream host, None when it is not played here."""
@@ -213,14 +210,12 @@ class DataPlane:
             parts = urlsplit(url)
             endpoint = Endpoint(host=parts.hostname or "127.0.0.1", port=parts.port or 443)
             table |= dict.fromkeys(names_of(host), endpoint)
-        for domain, name in self._domains.items():
-            table[domain] = self._registries[name].endpoint
-        return table
+        return table | {domain: proxy.endpoint for domain, proxy in self._registries.items()}
 
     async def stop(self) -> None:
         """Stop everything."""
-        for name in list(self._registries):
-            await self.stop_registry(name)
+        for domain in list(self._registries):
+            await self.stop_registry(domain)
 
     def _free_address(self) -> str:
         if self._config.port == 0:
