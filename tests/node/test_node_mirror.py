@@ -9,7 +9,7 @@ import pytest
 
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cluster.containerd import NodeError
+from tests.support.containerd import NodeError
 from tests.support.node_stage import FRESH, IMAGE, PATCHES, Node
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")

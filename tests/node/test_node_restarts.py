@@ -26,10 +26,10 @@ from components.node_mirror import DAEMON_SET, LEASE, role_rules
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane
-from rehearsal.cluster.containerd import ContainerdNode, NodeConfig
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
+from tests.support.containerd import ContainerdNode, NodeConfig
 from tests.support.node_stage import FRESH, PATCHES, SCRIPT, STATE, Node, Pod, World
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")

@@ -7,7 +7,6 @@ node_stage.py.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,16 +17,17 @@ from pathlib import Path
 import pytest
 
 from rehearsal.cloud.registries.login import AuthMode
-from rehearsal.cluster.containerd import (
-    ContainerdNode,
-    NodeConfig,
-    NodeError,
-    debian_package,
-    unavailable,
-)
+from rehearsal.cluster import node as real_node
+from rehearsal.cluster.node import Containerd
 from rehearsal.parts import debian
 from rehearsal.parts.build import obtain
+from rehearsal.parts.debian import PackageError
 from rehearsal.progress import Progress
+from tests.support.containerd import (
+    ContainerdNode,
+    NodeConfig,
+    unavailable,
+)
 from tests.support.machine import need
 from tests.support.node_stage import (
     FRESH,
@@ -120,22 +120,15 @@ def scripted(world: World, upstream: Upstreams, node: Node, tmp_path: Path) -> I
 def shell() -> str:
     """The shell in the DaemonSet's image, busybox's, where it can be had."""
     try:
-        return f"{debian_package('busybox-static')}/bin/busybox"
-    except NodeError:
+        return str(debian.obtain(("busybox-static",), Progress())["busybox-static"])
+    except PackageError:
         return "/bin/sh"
 
 
 def _binaries(version: str) -> Path:
-    if version == "1.6":
-        folder = debian_package("containerd") / "usr/bin"
-        said = subprocess.run(
-            [folder / "containerd", "--version"], capture_output=True, text=True, check=True
-        ).stdout
-        if " 1.6." not in said:
-            raise NodeError(f"this Debian's containerd is not 1.6: {said}")
-        return folder
-    part = "containerd17" if version == "1.7" else "containerd"
-    return obtain((part,), Progress())["containerd"].parent
+    if version == "1.7":
+        return obtain(("containerd17",), Progress())["containerd"].parent
+    return real_node.containerd_binary(Containerd(version), Progress()).parent
 
 
 @pytest.fixture(scope="session")

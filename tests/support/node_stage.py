@@ -24,8 +24,8 @@ import httpx
 
 from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
-from rehearsal.cluster.containerd import ContainerdNode
 from rehearsal.locations import CHECKOUT
+from tests.support.containerd import ContainerdNode
 from tests.support.volcengine_stage import RunningEmulator
 
 SCRIPT = CHECKOUT / "nodes" / "node-mirror.sh"

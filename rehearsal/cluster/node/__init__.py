@@ -18,6 +18,7 @@ from rehearsal.cluster.node.node import (
     TAINT,
     RealNode,
     clear,
+    containerd_binary,
     programs,
     start,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Programs",
     "RealNode",
     "clear",
+    "containerd_binary",
     "programs",
     "publish_busybox",
     "start",

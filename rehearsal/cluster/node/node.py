@@ -91,28 +91,30 @@ def programs(version: Containerd, progress: Progress) -> Programs:
     Raises PartError, or PackageError when a Debian package cannot be had in the right version.
     """
     names = ["runc", "containernetworking-plugins", "busybox-static"]
-    if version is Containerd.V1_6:
-        names.append("containerd")
     found = debian.obtain(names, progress) | obtain(PARTS, progress)
-    if version is Containerd.V1_6:
-        _check_version(found["containerd"], version)
-    else:
-        found |= obtain(("containerd",), progress)
     return Programs(
         version=version,
         kubelet=found["kubelet"],
-        containerd=found["containerd"],
+        containerd=containerd_binary(version, progress),
         runc=found["runc"],
         cni=found["cni"],
     )
 
 
-def _check_version(containerd: Path, version: Containerd) -> None:
+def containerd_binary(version: Containerd, progress: Progress) -> Path:
+    """Containerd of a version, with its shim and ctr beside it.
+
+    Raises PartError, or PackageError when Debian's, the oldest, cannot be had in that version.
+    """
+    if version is not Containerd.V1_6:
+        return obtain(("containerd",), progress)["containerd"]
+    found = debian.obtain(("containerd",), progress)["containerd"]
     said = subprocess.run(
-        [containerd, "--version"], capture_output=True, text=True, check=True
+        [found, "--version"], capture_output=True, text=True, check=True
     ).stdout.strip()
     if f" {version}." not in said:
         raise PackageError(f"Debian's containerd is not {version} here: {said}")
+    return found
 
 
 def start(

@@ -21,10 +21,7 @@ from pathlib import Path
 import grpc
 
 from rehearsal import wait
-from rehearsal.parts import debian
-from rehearsal.parts.debian import PackageError
 from rehearsal.processes import end_group
-from rehearsal.progress import Progress
 
 _SOCKET = "run/containerd/containerd.sock"
 _READY_SECONDS = 30.0
@@ -81,14 +78,6 @@ def unavailable() -> str | None:
     except FileNotFoundError:
         return "needs util-linux (unshare)"
     return f"cannot mount: {tried.stderr.strip()}" if tried.returncode else None
-
-
-def debian_package(name: str) -> Path:
-    """The files of a Debian package, see debian.unpacked(). Raises NodeError."""
-    try:
-        return debian.unpacked([name], Progress())[name]
-    except PackageError as error:
-        raise NodeError(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
