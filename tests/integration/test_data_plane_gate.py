@@ -13,11 +13,10 @@ import pytest
 
 from rehearsal.cloud.registries.client import PullError, RegistryLogin
 from rehearsal.cloud.registries.login import AuthMode
-from tests.support.volcengine_stage import MICRO_PROXY, Stage
+from tests.support.volcengine_stage import Stage
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
 
-PASSWORD = "Passw0rd-1"
 NGINX = "/v2/library/nginx/manifests/latest"
 REDIS = "/v2/bitnami/redis/manifests/7.2"
 NOWHERE = "/v2/nowhere/app/manifests/latest"
@@ -47,22 +46,15 @@ class Mirror:
         return str(answer.json()["token"])
 
     def fault(self, **fault: Any) -> None:
-        self.stage.api.administer("PUT", f"registries/{self.domain}/fault", fault)
+        self.stage.api.fault(self.domain, **fault)
 
     def heal(self) -> None:
-        self.stage.api.administer("DELETE", f"registries/{self.domain}/fault")
+        self.stage.api.fault(self.domain)
 
 
 def make_mirror(stage: Stage) -> Mirror:
-    domain = stage.api.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)
-    stage.api.call("CreateNamespace", Registry="mirror", Name="library")
-    stage.api.call(
-        "CreateNamespace",
-        Registry="mirror",
-        Name="bitnami",
-        RepositoryDefaultAccessLevel="Public",
-    )
-    return Mirror(stage=stage, domain=domain, login=stage.api.login("mirror", domain, PASSWORD))
+    login = stage.api.make_proxy("mirror", {"library": "Private", "bitnami": "Public"})
+    return Mirror(stage=stage, domain=login.domain, login=login)
 
 
 @pytest.fixture

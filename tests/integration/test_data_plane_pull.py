@@ -12,26 +12,19 @@ from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache
 from rehearsal.cloud.registries.client import PullError, RegistryLogin
 from rehearsal.cloud.registries.login import AuthMode
-from tests.support.volcengine_stage import MICRO_PROXY, Stage
+from tests.support.volcengine_stage import MICRO_PROXY, PASSWORD, Stage
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
 
-PASSWORD = "Passw0rd-1"
 PRIVATE = "library"
 PUBLIC = "bitnami"
 
 
 def make_mirror(stage: Stage, name: str = "mirror", **settings: Any) -> tuple[str, RegistryLogin]:
     """A registry with a private and a public namespace; its domain and login."""
-    domain = stage.api.make_registry(name, password=PASSWORD, **{**MICRO_PROXY, **settings})
-    for namespace, level in ((PRIVATE, "Private"), (PUBLIC, "Public")):
-        stage.api.call(
-            "CreateNamespace",
-            Registry=name,
-            Name=namespace,
-            RepositoryDefaultAccessLevel=level,
-        )
-    return domain, stage.api.login(name, domain, PASSWORD)
+    namespaces = {PRIVATE: "Private", PUBLIC: "Public"}
+    login = stage.api.make_proxy(name, namespaces, **settings)
+    return login.domain, login
 
 
 def content(log: list[AccessRecord]) -> list[AccessRecord]:
@@ -95,9 +88,8 @@ def test_a_namespace_that_does_not_exist_is_refused(stage: Stage) -> None:
 
 
 def test_a_namespace_made_later_is_served_at_once(stage: Stage) -> None:
-    domain = stage.api.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)
-    login = stage.api.login("mirror", domain, PASSWORD)
-    image = f"{domain}/library/busybox:latest"
+    login = stage.api.make_proxy("mirror", {})
+    image = f"{login.domain}/library/busybox:latest"
     with pytest.raises(PullError, match="NAME_UNKNOWN"):
         stage.client.pull(image, login)
     stage.api.call("CreateNamespace", Registry="mirror", Name="library")

@@ -21,29 +21,26 @@ PODINFO = "stefanprodan/podinfo:6.9.0"
 
 
 def proxy_of(endpoint: str) -> dict[str, Any]:
-    cache = {"Type": "DockerRegistry", "Endpoint": endpoint}
-    return {"Type": "Micro", "ProxyCacheEnabled": True, "ProxyCache": cache}
-
-
-def make(stage: Stage, name: str, settings: dict[str, Any], namespace: str) -> str:
-    """A proxy registry with one public namespace; its domain."""
-    domain = stage.api.make_registry(name, **settings)
-    stage.api.call(
-        "CreateNamespace", Registry=name, Name=namespace, RepositoryDefaultAccessLevel="Public"
-    )
-    return domain
+    return {"Type": "DockerRegistry", "Endpoint": endpoint}
 
 
 @pytest.fixture
 def ghcr(stage: Stage) -> str:
-    return make(stage, "ghcr", proxy_of("https://ghcr.io"), "stefanprodan")
+    """The domain of a proxy of ghcr.io."""
+    cache = proxy_of("https://ghcr.io")
+    return stage.api.make_proxy("ghcr", {"stefanprodan": "Public"}, ProxyCache=cache).domain
 
 
-def test_each_proxy_serves_the_images_of_its_own_upstream(stage: Stage, ghcr: str) -> None:
-    hub = make(stage, "hub", MICRO_PROXY, "stefanprodan")
-    stage.api.call(
-        "CreateNamespace", Registry="hub", Name="library", RepositoryDefaultAccessLevel="Public"
-    )
+@pytest.fixture
+def hub(stage: Stage) -> str:
+    """The domain of a proxy of Docker Hub."""
+    namespaces = {"library": "Public", "stefanprodan": "Public"}
+    return stage.api.make_proxy("hub", namespaces).domain
+
+
+def test_each_proxy_serves_the_images_of_its_own_upstream(
+    stage: Stage, ghcr: str, hub: str
+) -> None:
     digests = stage.upstream.by_host["ghcr.io"].digests
     assert stage.client.pull(f"{ghcr}/{PODINFO}") == digests[PODINFO]
     assert stage.client.pull(f"{hub}/library/nginx:latest")
@@ -68,9 +65,8 @@ def test_the_proxy_is_described_with_its_type_and_endpoint(stage: Stage, ghcr: s
 
 
 def test_a_dead_upstream_fails_its_own_proxy_alone_until_it_is_healed(
-    stage: Stage, ghcr: str
+    stage: Stage, ghcr: str, hub: str
 ) -> None:
-    hub = make(stage, "hub", MICRO_PROXY, "library")
     stage.api.administer("PUT", "upstreams/ghcr.io/fault", {"kind": "status", "status": 503})
     with pytest.raises(PullError):
         stage.client.pull(f"{ghcr}/{PODINFO}")
@@ -87,7 +83,8 @@ def test_what_is_cached_is_served_while_upstream_is_dead(stage: Stage, ghcr: str
 
 
 def test_a_proxy_of_an_upstream_that_nothing_plays_fails(stage: Stage) -> None:
-    stage.api.call("CreateRegistry", Name="gcr", **proxy_of("https://gcr.io"))
+    cache = proxy_of("https://gcr.io")
+    stage.api.call("CreateRegistry", Name="gcr", **{**MICRO_PROXY, "ProxyCache": cache})
     wait.until(lambda: stage.api.phase("gcr") == "Failed", "the registry has failed")
 
 

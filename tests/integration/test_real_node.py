@@ -40,14 +40,13 @@ from rehearsal.processes import Processes, answers
 from rehearsal.progress import Progress
 from tests.support.machine import Machine, need, processes_with
 from tests.support.volcengine_stage import (
-    MICRO_PROXY,
+    PASSWORD,
     RunningEmulator,
     Upstreams,
     config_of,
     run_emulator,
 )
 
-PASSWORD = "Passw0rd-1"
 AGENTS = {Containerd.V1_6: "containerd/1.6.", Containerd.V2_4: "containerd/2.4."}
 NODE_MIRROR = """\
 import json
@@ -193,14 +192,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             folder / "proxies", addresses=list(link.registries), port=443
         )
         volcengine = stack.enter_context(run_emulator(config_of(data_plane=data_plane)))
-        domain = volcengine.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)
-        for namespace, level in (("library", "Public"), ("bitnami", "Private")):
-            volcengine.call(
-                "CreateNamespace",
-                Registry="mirror",
-                Name=namespace,
-                RepositoryDefaultAccessLevel=level,
-            )
+        login = volcengine.make_proxy("mirror", {"library": "Public", "bitnami": "Private"})
         api = control_plane.client_of(plane.kubeconfig)
         stack.callback(api.close)
         yield Cluster(
@@ -210,7 +202,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             api=api,
             network=link,
             volcengine=volcengine,
-            domain=domain,
+            domain=login.domain,
             kubectl=(str(parts["kubectl"]), f"--kubeconfig={plane.kubeconfig}"),
         )
 

@@ -31,14 +31,13 @@ from tests.support.containerd import (
 from tests.support.machine import need
 from tests.support.node_stage import (
     FRESH,
-    PASSWORD,
     Node,
     Relay,
     Scripted,
     World,
     loopback_address,
 )
-from tests.support.volcengine_stage import MICRO_PROXY, Upstreams, config_of, run_emulator
+from tests.support.volcengine_stage import Upstreams, config_of, run_emulator
 
 
 @contextmanager
@@ -54,20 +53,16 @@ def _world(upstream: Upstreams, folder: Path, auth: AuthMode) -> Iterator[World]
     with Relay(hub_address, (host, int(port))) as hub, run_emulator(config) as api:
         serving = threading.Thread(target=hub.serve_forever)
         serving.start()
-        domain = api.make_registry("mirror", password=PASSWORD, **MICRO_PROXY)
-        for name, level in (("library", "Private"), ("bitnami", "Public")):
-            api.call(
-                "CreateNamespace", Registry="mirror", Name=name, RepositoryDefaultAccessLevel=level
-            )
+        login = api.make_proxy("mirror", {"library": "Private", "bitnami": "Public"})
         yield World(
             api=api,
-            domain=domain,
-            username=api.login("mirror", domain, PASSWORD).username,
+            domain=login.domain,
+            username=login.username,
             proxy_address=proxy,
             hub=hub,
             hub_address=hub_address,
             ca_certificate=upstream.authority.certificate,
-            access_log=folder / domain / "access.log",
+            access_log=folder / login.domain / "access.log",
         )
         hub.shutdown()
         serving.join()

@@ -20,17 +20,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import httpx
-
 from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.locations import CHECKOUT
 from tests.support.containerd import ContainerdNode
-from tests.support.volcengine_stage import RunningEmulator
+from tests.support.volcengine_stage import PASSWORD, RunningEmulator
 
 SCRIPT = CHECKOUT / "nodes" / "node-mirror.sh"
 IMAGE = "docker.io/library/nginx:latest"
-PASSWORD = "Passw0rd-1"
 STATE = "etc/containerd/dockerhub-mirror"
 _numbers = itertools.count(2)
 _NETWORK = f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
@@ -132,13 +129,7 @@ class World:
 
     def fault(self, kind: str | None, **settings: Any) -> None:
         """Put a fault of the proxy in force; None heals it."""
-        method, body = ("PUT", {"kind": kind, **settings}) if kind else ("DELETE", None)
-        httpx.request(
-            method,
-            f"{self.api.url}/-/registries/{self.domain}/fault",
-            json=body,
-            trust_env=False,
-        ).raise_for_status()
+        self.api.fault(self.domain, **({"kind": kind, **settings} if kind else {}))
 
     def set_password(self, password: str) -> None:
         self.api.set_password("mirror", password)

@@ -34,6 +34,8 @@ from rehearsal.progress import Progress
 
 ACCESS_KEY = "AKrehearsal"
 SECRET_KEY = "not-a-real-secret-key"
+PASSWORD = "Passw0rd-1"
+"""Of the proxy registries of tests."""
 NO_DELAYS = Delays(
     registry_creating=0,
     registry_deleting=0,
@@ -132,6 +134,32 @@ class RunningEmulator:
         if password is not None:
             self.set_password(name, password)
         return str(self.call("ListDomains", Registry=name)["Items"][0]["Domain"])
+
+    def make_proxy(
+        self,
+        name: str,
+        namespaces: Mapping[str, str],
+        *,
+        password: str = PASSWORD,
+        **settings: Any,
+    ) -> RegistryLogin:
+        """Make a proxy registry, of Docker Hub unless `settings` say otherwise; its login.
+
+        `namespaces` has the access level of each.
+        """
+        domain = self.make_registry(name, password=password, **{**MICRO_PROXY, **settings})
+        for namespace, level in namespaces.items():
+            self.call(
+                "CreateNamespace",
+                Registry=name,
+                Name=namespace,
+                RepositoryDefaultAccessLevel=level,
+            )
+        return self.login(name, domain, password)
+
+    def fault(self, domain: str, **fault: Any) -> None:
+        """Put a fault of a proxy registry in force; nothing heals it."""
+        self.administer("PUT" if fault else "DELETE", f"registries/{domain}/fault", fault or None)
 
     def set_password(self, name: str, password: str) -> None:
         """Set a registry's password and wait until it is in force."""
