@@ -186,7 +186,7 @@ def match_conditions(
             f' [image.substring(image.find("^({hosts})/").size())]'
             f" .exists(name, {cel(served)}.contains("
             ' " " + (name.contains("/") ? name.find("^([^/]*[.:][^/]*/)?[^/]*") : "library")'
-            ' + " "))))))',
+            ' + " ")))))',
         },
     ]
 
