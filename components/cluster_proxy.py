@@ -17,6 +17,7 @@ from components.labels import LABELS, NAMESPACE
 from components.node_mirror import NodeMirror, NodeMirrorArgs
 from components.pull_check import PullCheck, PullCheckArgs
 from components.pull_credentials import PullCredentials, PullCredentialsArgs
+from components.unserved_images import UnservedImages, UnservedImagesArgs
 from components.vci_mirror import VciMirror, VciMirrorArgs
 
 
@@ -40,6 +41,8 @@ class ClusterProxyArgs:
     """The policy that annotates Pods for VCI."""
     node_mirror: NodeMirrorArgs | None = None
     """The containerd mirror on every node."""
+    unserved_images: UnservedImagesArgs | None = None
+    """The policy that warns of images no proxy serves."""
 
 
 class ClusterProxy(pulumi.ComponentResource):
@@ -86,6 +89,8 @@ class ClusterProxy(pulumi.ComponentResource):
             if args.node_mirror
             else None
         )
+        if args.unserved_images:
+            UnservedImages(f"{name}-unserved-images", args.unserved_images, self._part(after))
         before = list(after)
         if args.kyverno:
             after.append(Kyverno(f"{name}-kyverno", args.kyverno, self._part(before)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,9 @@ OLDEST_KUBERNETES: Final[Mapping[Engine, int]] = {
 }
 """The oldest Kubernetes `1.N` for each kind of policy, by its N: webhooks have match conditions
 from 1.28 on; MutatingAdmissionPolicy is v1beta1 from 1.34 on, and v1, on by default, from 1.36."""
+
+OLDEST_KUBERNETES_THAT_WARNS: Final = 30
+"""ValidatingAdmissionPolicy is stable from Kubernetes 1.30 on."""
 
 OPT_OUT_LABEL: Final = "vke-dockerhub-proxy/redirect"
 """The label of a Pod or namespace whose value `OPT_OUT_VALUE` leaves its images alone."""
@@ -143,6 +146,30 @@ def redirect(values: Redirect) -> list[dict[str, Any]]:
         for each in (policy, *others):
             each["apiVersion"] = f"admissionregistration.k8s.io/{'v1' if stable else 'v1beta1'}"
     return [policy, *others]
+
+
+def unserved_images(
+    proxies: Sequence[Proxy],
+    *,
+    excluded_namespaces: Sequence[str] = (),
+    excluded_pod_labels: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """The policy that warns of images no proxy serves, and its binding.
+
+    Only the proxies' registries and namespaces count. `excluded_pod_labels` are `key` or
+    `key=value`, beside `PODS_LEFT_ALONE`.
+    """
+    policy, binding = load("unserved-images/validating-admission-policy.yaml")
+    namespaces = namespaces_left_alone(excluded_namespaces)
+    left_alone = _named("is-not-left-alone", policy["spec"]["matchConditions"])
+    left_alone["expression"] = f"!(request.namespace in {cel(namespaces)})"
+    for name, value in {
+        "proxied": _by_host([replace(each, domain=each.host) for each in proxies]),
+        "served": [f"{each.host}/{name}" for each in proxies for name in sorted(each.namespaces)],
+        "podsLeftAlone": _once([OPT_OUT, *PODS_LEFT_ALONE, *excluded_pod_labels]),
+    }.items():
+        _named(name, policy["spec"]["variables"])["expression"] = cel(value)
+    return [policy, binding]
 
 
 def match_conditions(

@@ -12,10 +12,12 @@ from components.credential_addon import CredentialAddonArgs
 from components.image_redirect import ImageRedirectArgs
 from components.kyverno import KyvernoArgs
 from components.node_mirror import NodeMirrorArgs
+from components.policy import OLDEST_KUBERNETES_THAT_WARNS, minor
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
 from components.pull_check import PullCheckArgs
 from components.pull_credentials import SECRET, PullCredentialsArgs
 from components.types import DOCKER_HUB, PodLogin, Proxy, Way
+from components.unserved_images import UnservedImagesArgs
 from components.vci_mirror import VciMirrorArgs
 from components.vpc_access import VpcAccessArgs, VpcArgs
 from settings.model import Cluster as ClusterSettings
@@ -89,7 +91,18 @@ def cluster_proxy(
         else None,
         vci_mirror=_vci_mirror(settings, registry) if annotated else None,
         node_mirror=_node_mirror(settings, registry) if Way.NODES in each.ways else None,
+        unserved_images=_unserved_images(settings, registry)
+        if warns(settings, each) and (redirected or {*each.ways} - {Way.ADMISSION})
+        else None,
     )
+
+
+def warns(settings: Settings, each: ClusterSettings) -> bool:
+    """Whether this cluster warns of images no proxy serves: where it can, unless it is set."""
+    wanted, known = settings.redirect.warn_unserved, each.kubernetes_version
+    if wanted is not None:
+        return wanted
+    return known is not None and minor(known) >= OLDEST_KUBERNETES_THAT_WARNS
 
 
 def _pull_check(settings: Settings, registry: ProxyRegistry) -> PullCheckArgs:
@@ -171,6 +184,14 @@ def _redirect(
         every_new_pod=redirect.every_new_pod,
         pull_secret=SECRET if with_login else None,
         kubernetes_version=each.kubernetes_version,
+    )
+
+
+def _unserved_images(settings: Settings, registry: ProxyRegistry) -> UnservedImagesArgs:
+    return UnservedImagesArgs(
+        proxies=[_proxy(settings, registry)],
+        excluded_namespaces=_excluded_namespaces(settings),
+        excluded_pod_labels=settings.redirect.exclude.pod_labels,
     )
 
 

@@ -229,6 +229,8 @@ class Redirect(Section):
     """How long a Pod waits for an engine that does not answer."""
     every_new_pod: Annotated[bool, Field(strict=True)] = False
     """Call Kyverno for every new Pod, so that it is called again for what injectors add later."""
+    warn_unserved: Annotated[bool, Field(strict=True)] | None = None
+    """Warn whoever writes an image no proxy serves; null: where Kubernetes is known to be 1.30."""
     exclude: Exclusions = Exclusions()
     """Pods the redirect leaves alone."""
 

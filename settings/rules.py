@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from components.policy import KYVERNO_VERSIONS, OLDEST_KUBERNETES, minor
+from components.policy import (
+    KYVERNO_VERSIONS,
+    OLDEST_KUBERNETES,
+    OLDEST_KUBERNETES_THAT_WARNS,
+    minor,
+)
 from components.types import Edition, Engine, PodLogin, Way
 from settings.errors import Problem, command
 from settings.kubeconfig import cluster_in
@@ -217,6 +222,20 @@ def _kubernetes_version(settings: Settings) -> Iterator[Problem]:
                 )
 
 
+def _warns_where_it_can(settings: Settings) -> Iterator[Problem]:
+    for index, cluster in enumerate(settings.clusters):
+        known = cluster.kubernetes_version
+        wanted = settings.redirect.warn_unserved and cluster.ways
+        if wanted and known is not None and minor(known) < OLDEST_KUBERNETES_THAT_WARNS:
+            yield Problem(
+                setting=f"clusters[{index}].kubernetesVersion",
+                found=f"{known!r}, with redirect.warnUnserved",
+                allowed=f"1.{OLDEST_KUBERNETES_THAT_WARNS} or newer, for a"
+                " ValidatingAdmissionPolicy",
+                do="upgrade the cluster, or remove redirect.warnUnserved",
+            )
+
+
 def _native_engine_brings_no_login(settings: Settings) -> Iterator[Problem]:
     private, redirect = settings.registry.private_namespaces, settings.redirect
     admission = any(Way.ADMISSION in each.ways for each in settings.clusters)
@@ -322,6 +341,7 @@ RULES: Sequence[Callable[[Settings], Iterator[Problem]]] = (
     _kyverno_repository,
     _kyverno_version,
     _kubernetes_version,
+    _warns_where_it_can,
     _native_engine_brings_no_login,
     _private_needs_login,
     _node_mirror_image,

@@ -335,6 +335,46 @@ def test_an_older_kubernetes_gets_the_native_policy_in_its_own_version() -> None
     assert len(recording.of_type(NATIVE.replace("/v1:", "/v1beta1:"))) == 1
 
 
+WARNING = f"{NATIVE.replace('Mutating', 'Validating')}"
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "ways", "warns"),
+    [
+        (None, None, ["admission"], False),
+        ("1.28", None, ["admission"], False),
+        ("1.30", None, ["admission"], True),
+        ("v1.34.1-vke.2", None, ["nodes"], True),
+        ("1.34", False, ["admission"], False),
+        (None, True, ["admission"], True),
+        ("1.34", None, [], False),
+    ],
+)
+def test_a_cluster_that_can_warn_of_unserved_images_does_unless_it_is_not_to(
+    version: str | None, wanted: bool | None, ways: list[str], warns: bool
+) -> None:
+    document = changed(MICRO, "clusters.0.ways", ways)
+    if version:
+        document = changed(document, "clusters.0.kubernetesVersion", version)
+    if wanted is not None:
+        document = changed(document, "redirect.warnUnserved", wanted)
+    recording = record(config(document))
+    assert len(recording.of_type(WARNING)) == len(recording.of_type(f"{WARNING}Binding")) == warns
+
+
+def test_the_warning_knows_what_is_served_and_left_alone() -> None:
+    document = changed(ENTERPRISE, "redirect.warnUnserved", True)
+    document = changed(document, "redirect.exclude.podLabels", ["example.com/operated"])
+    document = changed(document, "redirect.exclude.namespaces", ["ci"])
+    policy = record(config(document)).of_type(WARNING)[0].inputs["spec"]
+    given = {each["name"]: each["expression"] for each in policy["variables"]}
+    assert json.loads(given["served"]) == ["docker.io/bitnami", "docker.io/library"]
+    assert set(json.loads(given["proxied"]).values()) == {"docker.io"}
+    assert {"cnpg.io/cluster", "example.com/operated"} < set(json.loads(given["podsLeftAlone"]))
+    assert '"kyverno", "ci"' in policy["matchConditions"][0]["expression"]
+    assert policy["failurePolicy"] == "Ignore"
+
+
 def test_an_update_is_held_until_a_new_policy_has_reached_every_api_server(
     micro: Recording,
 ) -> None:

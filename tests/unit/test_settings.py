@@ -292,6 +292,15 @@ BAD = [
         id="native-engine-on-old-kubernetes",
     ),
     pytest.param(
+        changed(MICRO, "redirect.warnUnserved", value=True),
+        "clusters.0.kubernetesVersion",
+        "1.28",
+        "clusters[0].kubernetesVersion",
+        "'1.28', with redirect.warnUnserved",
+        "1.30 or newer, for a ValidatingAdmissionPolicy",
+        id="warning-on-old-kubernetes",
+    ),
+    pytest.param(
         MICRO,
         "clusters.0.kubernetesVersion",
         "1.27",
