@@ -93,6 +93,8 @@ class _Cluster:
         self._found = found
         self._owners: dict[tuple[str, str, str], tuple[str, str] | None] = {}
         """Kind, namespace and name of what was read → kind and name of its controller."""
+        self._silent = False
+        """Whether it stopped answering; then it is asked no more."""
 
     def read(self) -> None:
         """Read everything into `found`."""
@@ -165,11 +167,13 @@ class _Cluster:
     def _objects(
         self, base: str, plural: str, what: str, *, in_namespaces: bool = True
     ) -> Iterator[dict[str, Any]]:
-        """All objects of a kind, or those of the namespaces asked for."""
+        """All objects of a kind, or those of the namespaces asked for; none once it is silent."""
         asked = self._reading.namespaces if in_namespaces else ()
         for path in [f"/{base}/namespaces/{each}/{plural}" for each in asked] or [
             f"/{base}/{plural}"
         ]:
+            if self._silent:
+                return
             try:
                 for each in self._pages(path):
                     self._found.sources[self._context] += 1
@@ -177,7 +181,8 @@ class _Cluster:
             except client.ApiException as error:
                 self._missing(what, f"{error.status} {error.reason}: {_said(error)}")
             except HTTPError as error:
-                self._missing(what, f"no answer: {error}")
+                self._silent = True
+                self._missing(f"{what} and all after", f"no answer: {error}")
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
         after = ""

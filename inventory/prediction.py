@@ -90,11 +90,10 @@ def of_reference(reference: Reference, stack: Stack) -> Prediction:
     proxy = stack.proxy(host_of(reference))
     if proxy is None:
         return Prediction(Outcome.OTHER_REGISTRY)
-    namespace = namespace_of(reference)
-    if namespace is None:
-        return Prediction(Outcome.NO_NAMESPACE)
+    namespace = reference.namespace or "library"
     if namespace not in proxy.namespaces:
-        return Prediction(Outcome.NOT_SERVED)
+        named = namespace_of(reference) is not None
+        return Prediction(Outcome.NOT_SERVED if named else Outcome.NO_NAMESPACE)
     path = reference.path if reference.namespace else f"{namespace}/{reference.path}"
     return Prediction(Outcome.REDIRECTED, f"{proxy.domain}/{path}{reference.suffix}")
 

@@ -9,8 +9,7 @@ from typing import Any, Final
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from components.types import Access
-from inventory.reference import DOCKER_HUB
+from components.types import DOCKER_HUB, Access
 from inventory.stack import Stack
 from settings.errors import PROJECT, command
 from settings.model import SECTIONS

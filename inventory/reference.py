@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
 
-DOCKER_HUB: Final = "docker.io"
-"""Docker Hub's domain, however an image of it is written."""
+from components.types import DOCKER_HUB
 
 _ALSO_DOCKER_HUB = "index.docker.io"
 _OFFICIAL = "library"

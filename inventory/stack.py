@@ -7,29 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from components.policy import NAMESPACES_LEFT_ALONE, OPT_OUT, PODS_LEFT_ALONE
-from components.types import Access, Way
-from inventory.reference import DOCKER_HUB, Reference
+from components.policy import DOCKER_HUB_HOSTS, NAMESPACES_LEFT_ALONE, OPT_OUT, PODS_LEFT_ALONE
+from components.types import DOCKER_HUB, Access, Proxy, Way
+from inventory.reference import Reference
 from settings import Settings
 from settings.stack_file import read_stack_file
 
-_ALSO_DOCKER_HUB: Final = frozenset({"registry-1.docker.io", "registry.hub.docker.com"})
-"""Hosts that the redirect takes for Docker Hub's, beside those every parser does."""
-
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 """Where the stack files are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proxy:
-    """A proxy registry of one upstream."""
-
-    host: str
-    """The upstream; `docker.io` for Docker Hub."""
-    domain: str
-    """The proxy's own host name."""
-    namespaces: Mapping[str, Access]
-    """The upstream's namespaces that it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +54,7 @@ class Stack:
 
 def host_of(reference: Reference) -> str:
     """The registry whose image it is: Docker Hub has several names."""
-    return DOCKER_HUB if reference.domain in _ALSO_DOCKER_HUB else reference.domain
+    return DOCKER_HUB if reference.domain in DOCKER_HUB_HOSTS else reference.domain
 
 
 def namespace_of(reference: Reference) -> str | None:

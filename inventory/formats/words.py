@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from components.types import DOCKER_HUB
 from inventory.answer import Answer, ImageUse, NamespaceUse, Share, Use
 from inventory.prediction import WHY, Outcome, Prediction
 
@@ -78,7 +79,7 @@ def where(uses: Sequence[Use]) -> str:
 def to_add(use: Use, answer: Answer) -> str:
     """What to do about an image of a namespace that is not served."""
     host, namespace = answer.upstream(use)
-    setting = "registry.namespaces" if host == "docker.io" else f"upstreams[{host}].namespaces"
+    setting = "registry.namespaces" if host == DOCKER_HUB else f"upstreams[{host}].namespaces"
     return (
         f"{use.image.reference} is of {host}/{namespace}, which is not served:"
         f" add {namespace} to {setting}"

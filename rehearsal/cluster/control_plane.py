@@ -6,7 +6,7 @@ import base64
 import os
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,12 @@ def start(
     *,
     node_selector: str = "",
     address: str = "127.0.0.1",
+    options: Sequence[str] = (),
 ) -> ControlPlane:
     """Start etcd, the API server, the controller manager, the scheduler and kwok.
 
     `node_selector` leaves nodes without that label to a real kubelet; `address` is the
-    IP address the API server serves on.
+    IP address the API server serves on, `options` are further ones of the API server's.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     client_port, peer_port = free_port(), free_port()
@@ -89,7 +90,7 @@ def start(
         ],
         ready=lambda: _healthy(f"{etcd}/health"),
     )
-    plane = _start_api_server(processes, parts, folder, authority, etcd, address)
+    plane = _start_api_server(processes, parts, folder, authority, etcd, address, options)
     _start_controllers(processes, parts, folder, plane)
     _start_kwok(processes, parts, folder, plane, node_selector)
     return plane
@@ -102,6 +103,7 @@ def _start_api_server(
     authority: Authority,
     etcd: str,
     address: str,
+    options: Sequence[str],
 ) -> ControlPlane:
     port = free_port()
     names = ["127.0.0.1", "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", address]
@@ -150,6 +152,7 @@ def _start_api_server(
             f"--kubelet-client-key={kubelet_client.key}",
             "--allow-privileged=true",
             "--profiling=false",
+            *options,
         ],
         ready=lambda: _healthy(f"{plane.url}/readyz", plane),
         timeout=90,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from components.types import Engine
 from rehearsal import wait
@@ -18,6 +19,15 @@ from rehearsal.progress import Progress
 from tests.support.docker_hub import DockerHub
 from tests.support.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess
 from tests.support.references import Oracle
+
+AUDITED = "audited"
+"""The namespace whose requests are in the API server's audit log."""
+
+
+@pytest.fixture(scope="package")
+def audit_log(folder: Path, cluster: Cluster) -> Path:
+    del cluster
+    return folder / "audit.log"
 
 
 @pytest.fixture(scope="package")
@@ -39,8 +49,18 @@ def processes(folder: Path) -> Iterator[Processes]:
 
 @pytest.fixture(scope="package")
 def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) -> Iterator[Cluster]:
+    audited = {"level": "Metadata", "namespaces": [AUDITED]}
+    audit = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [audited]}
+    (folder / "audit.yaml").write_text(yaml.safe_dump(audit))
     plane = control_plane.start(
-        processes, found_parts, folder / "plane", Authority.create(folder / "authority")
+        processes,
+        found_parts,
+        folder / "plane",
+        Authority.create(folder / "authority"),
+        options=[
+            f"--audit-policy-file={folder / 'audit.yaml'}",
+            f"--audit-log-path={folder / 'audit.log'}",
+        ],
     )
     api = control_plane.client_of(plane.kubeconfig)
     made = Cluster(plane=plane, kubectl_binary=found_parts["kubectl"], api=api)

@@ -11,13 +11,13 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from components.types import Access
+from components.types import Access, Proxy
 from inventory.answer import Answer, Share, answer
 from inventory.cli import PARTIAL, UNSERVED, app
 from inventory.formats import json_format, markdown, page, table
 from inventory.prediction import Outcome, Prediction, predict
 from inventory.proposal import propose
-from inventory.stack import Proxy, Stack, load_stack, no_stack
+from inventory.stack import Stack, load_stack, no_stack
 from inventory.workloads import Found, Image, Missing, Place, Workload
 from settings import SettingsError, parse
 
@@ -87,6 +87,8 @@ def test_every_other_image_is_left_alone_for_its_reason(reference: str, outcome:
         ({"labels": {"vke-dockerhub-proxy/redirect": "enabled"}}, False, Outcome.REDIRECTED),
         ({"labels": {"cnpg.io/cluster": "db"}}, False, Outcome.OPERATOR),
         ({"labels": {"example.com/operated": ""}}, False, Outcome.EXCLUDED),
+        ({"labels": {"application": "spilo"}}, False, Outcome.OPERATOR),
+        ({"labels": {"application": "mine"}}, False, Outcome.REDIRECTED),
         ({}, True, Outcome.OPTED_OUT),
         ({"namespace": None}, False, Outcome.REDIRECTED),
     ],

@@ -1,0 +1,107 @@
+"""The inventory of a deployed stack: what it proposes is deployed, and nothing is missing then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inventory import clusters
+from inventory.answer import Answer, answer
+from inventory.stack import load_stack
+from rehearsal import wait
+from rehearsal.admit import admit
+from rehearsal.deploy.stack import STACK, STACK_FILE, Runner, deploy
+from rehearsal.parts.build import obtain
+from rehearsal.progress import Progress
+from rehearsal.stage import Run, api_client
+from tests.support.rehearsals import DOMAIN
+
+NAMESPACE = "shop"
+IMAGES = {
+    "web": "nginx:1.29",
+    "cache": "bitnami/redis:7.2",
+    "charts": "grafana/grafana:12.1.0",
+    "metrics": "docker.io/prom/prometheus:v3.5.0",
+    "exporter": "quay.io/prometheus/node-exporter:v1.9.1",
+}
+
+
+def kubectl(run: Run, *words: str, document: Any = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [obtain(("kubernetes",), Progress())["kubectl"], f"--kubeconfig={run.kubeconfig}", *words],
+        input=None if document is None else json.dumps(document),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+
+
+def inventory(run: Run) -> Answer:
+    """What the cluster uses, and what the stack as last deployed serves of it."""
+    stack = load_stack(STACK, run.folder)
+    kubeconfig = Path(run.kubeconfig)
+    _, current = clusters.contexts(kubeconfig)
+    reading = clusters.Reading(label_keys=stack.label_keys, namespaces=(NAMESPACE,))
+    return answer(clusters.read(current, kubeconfig, reading), stack)
+
+
+def pods(run: Run) -> list[str]:
+    """The images of the Pods there are."""
+    text = kubectl(run, "get", "pods", "-n", NAMESPACE, "-o", "json").stdout
+    return [each["spec"]["containers"][0]["image"] for each in json.loads(text)["items"]]
+
+
+def test_what_the_inventory_proposes_is_deployed_and_then_nothing_is_missing(deployed: Run) -> None:
+    kubectl(deployed, "create", "namespace", NAMESPACE)
+    try:
+        for name, image in IMAGES.items():
+            kubectl(deployed, "create", "deployment", name, f"--image={image}", "-n", NAMESPACE)
+        wait.until(lambda: len(pods(deployed)) == len(IMAGES), "all Pods are there")
+        before = inventory(deployed)
+        assert before.complete
+        assert {each.image.reference for each in before.unserved} == {
+            IMAGES["charts"],
+            IMAGES["metrics"],
+        }
+        assert before.image_share.now == 2
+        section = yaml.safe_load(before.proposal.yaml)["config"]["vke-dockerhub-proxy:registry"]
+        pasted = {
+            "registry": yaml.safe_dump(section),
+            "clusters[0].kubernetesVersion": "'1.37'",  # so that the warning is on by default
+        }
+        outputs = deploy(deployed, Runner.EMBEDDED, Progress(), pasted)
+        assert outputs["namespaces"] == ["bitnami", "grafana", "library", "prom"]
+        after = inventory(deployed)
+        assert (after.unserved, after.proposal.yaml) == ([], "")
+        assert after.image_share.now == before.image_share.after == 4
+        (admitted,) = admit(api_client(deployed), [IMAGES["charts"]])
+        assert admitted.admitted == f"{DOMAIN}/{IMAGES['charts']}"
+        _warns(deployed)
+    finally:
+        kubectl(deployed, "delete", "namespace", NAMESPACE, "--wait=false")
+        deploy(deployed, Runner.EMBEDDED, Progress())
+    assert kubectl(deployed, "get", "validatingadmissionpolicies", "-o", "name").stdout == ""
+
+
+def _warns(run: Run) -> None:
+    """kubectl warns of an image that is not served, and of no other."""
+
+    def said(image: str) -> str:
+        command = ("create", "deployment", "x", f"--image={image}", "--dry-run=server")
+        return kubectl(run, *command).stderr
+
+    wanted = "no proxy serves curlimages/curl:8 (add curlimages to registry.namespaces)"
+    wait.until(lambda: wanted in said("curlimages/curl:8"), "the warning is given")
+    for image in IMAGES.values():
+        assert said(image) == ""
+
+
+def test_the_stack_file_that_was_deployed_is_the_one_that_is_read(deployed: Run) -> None:
+    assert (deployed.folder / STACK_FILE).is_file()
+    (proxy,) = load_stack(STACK, deployed.folder).proxies
+    assert (proxy.domain, set(proxy.namespaces)) == (DOMAIN, {"library", "bitnami"})
