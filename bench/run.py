@@ -78,9 +78,9 @@ class Result:
         for each in self.rows:
             if (each.variant, each.case) == (variant, case.name):
                 return each
-        made = Row(variant=variant, case=case.name)
-        self.rows.append(made)
-        return made
+        row = Row(variant=variant, case=case.name)
+        self.rows.append(row)
+        return row
 
 
 def run(

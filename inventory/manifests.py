@@ -52,8 +52,8 @@ class _Loader(yaml.CSafeLoader):
 
     def mapping(self, node: yaml.MappingNode) -> Iterator[dict[Any, Any]]:
         """A mapping, as PyYAML builds it: first empty, so that it may hold itself."""
-        made: dict[Any, Any] = {}
-        yield made
+        mapping: dict[Any, Any] = {}
+        yield mapping
         self.flatten_mapping(node)
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -66,7 +66,7 @@ class _Loader(yaml.CSafeLoader):
                 lower = key.lower()
                 if "image" in lower or lower == "reference":
                     value = Text.at(value, self.first_line + value_node.start_mark.line)
-            made[key] = value
+            mapping[key] = value
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)

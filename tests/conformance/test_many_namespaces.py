@@ -8,13 +8,13 @@ from tests.support.harness import DOMAIN, Cluster, docker_hub
 
 def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: Engine) -> None:
     names = ["library", *(f"namespace{at:04}" for at in range(999))]
-    given = ["namespace0998/x:1", "namespace0999/x:1", "nginx"]
+    written = ["namespace0998/x:1", "namespace0999/x:1", "nginx"]
     document = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"generateName": "test-"},
         "spec": {
-            "containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(given)]
+            "containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(written)]
         },
     }
     with cluster.policy(engine, [docker_hub(*names)]):

@@ -43,10 +43,10 @@ class TestOutage:
     ) -> None:
         with cluster.policy(kyverno_engine, failure_policy=FailurePolicy.IGNORE):
             images = [f"nginx:{at}" for at in range(40)]
-            made = admit(cluster.api, images, namespace="default", workers=2)
-            first = [next(made) for _ in range(5)]
+            answers = admit(cluster.api, images, namespace="default", workers=2)
+            first = [next(answers) for _ in range(5)]
             kyverno.stop()
-            rest = list(made)
+            rest = list(answers)
             kyverno.start()
             wait.until(lambda: cluster.admitted("nginx") == f"{DOMAIN}/library/nginx", "it is back")
         assert all(each.admitted == f"{DOMAIN}/library/{each.image}" for each in first)

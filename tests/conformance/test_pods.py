@@ -82,23 +82,25 @@ def test_the_original_images_are_kept_in_an_annotation_each(redirected: Cluster)
 
 
 def test_other_annotations_stay(redirected: Cluster) -> None:
-    given = pod("nginx")
-    given["metadata"]["annotations"] = {"example.com/mine": "yes"}
-    found = redirected.create(given)
+    written = pod("nginx")
+    written["metadata"]["annotations"] = {"example.com/mine": "yes"}
+    found = redirected.create(written)
     assert found["metadata"]["annotations"]["example.com/mine"] == "yes"
     assert originals(found) == {"c0": "nginx"}
 
 
 def test_all_else_in_the_pod_stays_as_it_was(redirected: Cluster) -> None:
-    given = pod("nginx:1", "quay.io/a/b")
-    given["spec"]["containers"][0] |= {
+    written = pod("nginx:1", "quay.io/a/b")
+    written["spec"]["containers"][0] |= {
         "args": ["{{ request.object.spec }}", "$(A)", "${B}", "日本 'x' \"y\""],
         "env": [{"name": "A", "value": "{{a}}"}, {"name": "B", "value": "b"}],
         "ports": [{"containerPort": 80}],
     }
-    given["metadata"]["annotations"] = {"x": "{{ request.object.metadata.name }}"}
-    found = redirected.create(given)
-    for each, before in zip(found["spec"]["containers"], given["spec"]["containers"], strict=True):
+    written["metadata"]["annotations"] = {"x": "{{ request.object.metadata.name }}"}
+    found = redirected.create(written)
+    for each, before in zip(
+        found["spec"]["containers"], written["spec"]["containers"], strict=True
+    ):
         for key, value in before.items():
             if key not in {"image", "ports"}:
                 assert each[key] == value
@@ -113,17 +115,17 @@ def test_image_volumes_are_redirected(redirected: Cluster) -> None:
         {"name": "plain", "emptyDir": {}},
     ]
     found = redirected.create(pod("quay.io/a/b", volumes=volumes))
-    given = {each["name"]: each for each in found["spec"]["volumes"]}
-    assert given["data"]["image"] == {"reference": f"{NGINX}:1", "pullPolicy": "Always"}
-    assert given["other"]["image"]["reference"] == "quay.io/a/b"
+    stored = {each["name"]: each for each in found["spec"]["volumes"]}
+    assert stored["data"]["image"] == {"reference": f"{NGINX}:1", "pullPolicy": "Always"}
+    assert stored["other"]["image"]["reference"] == "quay.io/a/b"
     assert originals(found) == {"volumes/data": "nginx:1"}
 
 
 def test_twenty_containers_are_redirected_in_their_order(redirected: Cluster) -> None:
-    given = [f"nginx:{at}" if at % 3 else f"quay.io/a/b:{at}" for at in range(20)]
-    found = redirected.create(pod(*given))
+    written = [f"nginx:{at}" if at % 3 else f"quay.io/a/b:{at}" for at in range(20)]
+    found = redirected.create(pod(*written))
     assert images(found) == [
-        f"{DOMAIN}/library/{each}" if each.startswith("nginx") else each for each in given
+        f"{DOMAIN}/library/{each}" if each.startswith("nginx") else each for each in written
     ]
 
 
@@ -141,10 +143,10 @@ def test_unicode_and_very_long_references_are_left_and_do_no_harm(
 
 def test_a_pod_of_the_longest_names_is_redirected(redirected: Cluster) -> None:
     name = "library/" + "x" * 247
-    given = pod(f"docker.io/{name}:{'y' * 128}@{DIGEST}")
-    given["metadata"] = {"name": ".".join(["n" * 50] * 4)}
-    given["spec"]["containers"][0]["name"] = "c" * 63
-    found = redirected.create(given)
+    written = pod(f"docker.io/{name}:{'y' * 128}@{DIGEST}")
+    written["metadata"] = {"name": ".".join(["n" * 50] * 4)}
+    written["spec"]["containers"][0]["name"] = "c" * 63
+    found = redirected.create(written)
     assert images(found) == [f"{DOMAIN}/{name}:{'y' * 128}@{DIGEST}"]
 
 
@@ -169,9 +171,9 @@ def test_set_image_is_redirected_and_recorded(redirected: Cluster) -> None:
 
 
 def test_an_update_leaves_the_images_it_does_not_write(redirected: Cluster) -> None:
-    given = named("opted-out", "nginx:1", "busybox:1")
-    given["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
-    redirected.stored(given)
+    written = named("opted-out", "nginx:1", "busybox:1")
+    written["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
+    redirected.stored(written)
     try:
         redirected.kubectl("label", "pod", "opted-out", f"{OPT_OUT_LABEL}-")
         assert images(redirected.pod("opted-out")) == ["nginx:1", "busybox:1"]
@@ -189,9 +191,9 @@ def test_an_update_of_a_pod_with_an_image_volume_from_before_is_not_denied(
 ) -> None:
     """Volumes cannot change: a policy that wrote one on an update would deny every update."""
     volumes = [{"name": "data", "image": {"reference": "nginx:1"}}]
-    given = named("from-before", "busybox:1", volumes=volumes)
-    given["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
-    redirected.stored(given)
+    written = named("from-before", "busybox:1", volumes=volumes)
+    written["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
+    redirected.stored(written)
     try:
         redirected.kubectl("label", "pod", "from-before", f"{OPT_OUT_LABEL}-")
         redirected.kubectl("annotate", "pod", "from-before", "example.com/a=b")
@@ -210,11 +212,11 @@ def test_applying_the_same_pod_again_changes_nothing(
     redirected: Cluster, how: tuple[str, ...]
 ) -> None:
     volumes = [{"name": "data", "image": {"reference": "nginx:1"}}]
-    given = named("applied", "busybox:1", volumes=volumes)
+    written = named("applied", "busybox:1", volumes=volumes)
     try:
-        redirected.kubectl("apply", *how, "-f", "-", document=given)
+        redirected.kubectl("apply", *how, "-f", "-", document=written)
         before = redirected.pod("applied")
-        redirected.kubectl("apply", *how, "-f", "-", document=given)
+        redirected.kubectl("apply", *how, "-f", "-", document=written)
         found = redirected.pod("applied")
         assert found["spec"] == before["spec"]
         assert found["spec"]["volumes"][0]["image"]["reference"] == f"{NGINX}:1"
@@ -266,17 +268,17 @@ def test_kubectl_debug_is_redirected(redirected: Cluster) -> None:
     ids=["opt-out", "cloudnative-pg", "configured"],
 )
 def test_pods_with_an_excluded_label_are_left(redirected: Cluster, labels: dict[str, str]) -> None:
-    given = pod("nginx")
-    given["metadata"]["labels"] = labels
-    found = redirected.create(given)
+    written = pod("nginx")
+    written["metadata"]["labels"] = labels
+    found = redirected.create(written)
     assert images(found) == ["nginx"]
     assert originals(found) == {}
 
 
 def test_the_opt_out_label_with_another_value_excludes_nothing(redirected: Cluster) -> None:
-    given = pod("nginx")
-    given["metadata"]["labels"] = {OPT_OUT_LABEL: "enabled"}
-    assert images(redirected.create(given)) == [NGINX]
+    written = pod("nginx")
+    written["metadata"]["labels"] = {OPT_OUT_LABEL: "enabled"}
+    assert images(redirected.create(written)) == [NGINX]
 
 
 @pytest.mark.parametrize(
@@ -315,10 +317,10 @@ NODE = {"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": "some-uid"}
     ids=["mirror-pod", "owned-by-its-node"],
 )
 def test_static_pods_are_left(redirected: Cluster, metadata: dict[str, Any]) -> None:
-    given = pod("nginx")
-    given["metadata"] |= metadata
-    given["spec"]["nodeName"] = "node-a"
-    assert images(redirected.create(given)) == ["nginx"]
+    written = pod("nginx")
+    written["metadata"] |= metadata
+    written["spec"]["nodeName"] = "node-a"
+    assert images(redirected.create(written)) == ["nginx"]
 
 
 def test_private_images_get_the_login_beside_the_pods_own(redirected: Cluster) -> None:
@@ -371,7 +373,7 @@ def test_the_pods_of_controllers_are_redirected_and_their_templates_are_not(
     try:
         if kind == "CronJob":
             redirected.kubectl("create", "job", name, f"--from=cronjob/{name}")
-        wait.until(lambda: bool(redirected.pods(f"test={name}")), f"the {kind} made a Pod")
+        wait.until(lambda: bool(redirected.pods(f"test={name}")), f"the {kind} created a Pod")
         for each in redirected.pods(f"test={name}"):
             assert images(each) == [f"{NGINX}:1"]
         stored = json.loads(redirected.kubectl("get", kind, name, "-o", "json").stdout)

@@ -101,9 +101,11 @@ def test_every_reference_is_redirected_as_the_parser_reads_it(
         else:
             wrong.append((reading.reference, wanted, _result(after)))
     assert wrong == []
-    for (reading, made), again in zip(loose, oracle.read(made for _, made in loose), strict=True):
-        # No reference is made pullable: Docker Hub has no official image that is named by an id.
-        assert not reading.error or again.error or _IMAGE_ID.fullmatch(made), reading
+    for (reading, changed), again in zip(
+        loose, oracle.read(changed for _, changed in loose), strict=True
+    ):
+        # No reference becomes pullable: Docker Hub has no official image that is named by an id.
+        assert not reading.error or again.error or _IMAGE_ID.fullmatch(changed), reading
     redirected = sum(redirect_of(each, proxies) is not None for each in read)
     assert len(read) >= GENERATED + 400
     assert redirected >= 700

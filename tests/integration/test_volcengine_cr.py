@@ -354,7 +354,7 @@ def test_a_namespace_name_outside_the_grammar_is_refused(api: RunningEmulator, n
             "NotFound.Namespace",
             id="delete-no-namespace",
         ),
-        pytest.param("GetUser", {}, 400, "MissingParameter.Registry", id="no-registry-given"),
+        pytest.param("GetUser", {}, 400, "MissingParameter.Registry", id="no-registry"),
         pytest.param("GetUser", {"Registry": "none"}, 404, "NotFound.Registry", id="no-user"),
         pytest.param(
             "ListDomains", {"Registry": "none"}, 404, "NotFound.Registry", id="no-domains"
@@ -529,14 +529,14 @@ def test_a_call_fault_meets_the_calls_it_is_for_and_no_more(api: RunningEmulator
     assert api.call("ListRegistries")["TotalCount"] == 1
 
 
-@pytest.mark.parametrize(("moment", "made"), [("before", 0), ("after", 1)])
+@pytest.mark.parametrize(("moment", "created"), [("before", 0), ("after", 1)])
 def test_a_dropped_connection_loses_the_call_or_only_its_answer(
-    api: RunningEmulator, moment: str, made: int
+    api: RunningEmulator, moment: str, created: int
 ) -> None:
     api.administer("POST", "faults", {"action": "CreateRegistry", "drop": True, "moment": moment})
     with pytest.raises(urllib3.exceptions.HTTPError):
         api.call("CreateRegistry", Name="mirror", Type="Micro", ClientToken="t-1")
-    assert api.call("ListRegistries")["TotalCount"] == made
+    assert api.call("ListRegistries")["TotalCount"] == created
 
 
 def test_a_call_whose_answer_was_lost_can_be_repeated_with_its_token(api: RunningEmulator) -> None:

@@ -184,7 +184,7 @@ def test_a_signature_must_cover_host_and_date(left_out: str) -> None:
     )
     names = sorted(set(headers) - {left_out})
     scope = f"{stamp[:8]}/cn-beijing/cr/request"
-    # The SDK always signs both, so the signature is made with the emulator's own arithmetic.
+    # The SDK always signs both, so the signature is computed with the emulator's own arithmetic.
     canonical = signature._canonical_request(request, names, hashlib.sha256(b"").hexdigest())
     proof = signature._signature(canonical, stamp=stamp, scope=scope, secret=SECRET_KEY)
     authorization = (

@@ -1,4 +1,4 @@
-"""The policy files given a stack's values."""
+"""The policy files with a stack's values."""
 
 from __future__ import annotations
 

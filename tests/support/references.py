@@ -1,4 +1,4 @@
-"""Image references to hold the policies against: the parser's own, found ones, and made-up ones."""
+"""Image references to test the policies with: the parser's own, found ones, and invented ones."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def digests(rng: random.Random) -> Sequence[str]:
 def generated(count: int, seed: int) -> list[str]:
     """Distinct references, about half of them Docker Hub's, the others near misses."""
     rng = random.Random(seed)  # noqa: S311 - not for secrets
-    made: dict[str, None] = {}
-    while len(made) < count:
-        made.setdefault(_mutated(rng, _reference(rng)))
-    return list(made)
+    invented: dict[str, None] = {}
+    while len(invented) < count:
+        invented.setdefault(_mutated(rng, _reference(rng)))
+    return list(invented)
 
 
 def _reference(rng: random.Random) -> str:

@@ -23,7 +23,7 @@ from rehearsal.stage import Run
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A stage as its folder describes it, with no process behind it."""
     authority = Authority.create(tmp_path / "authority")
-    made = Run(
+    run = Run(
         folder=tmp_path,
         supervisor=0,
         kubeconfig=tmp_path / "kubeconfig",
@@ -37,10 +37,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         node=None,
     )
     url = f"https://127.0.0.1:{free_port()}"
-    made.kubeconfig.write_text(kubeconfig(url=url, authority=authority.certificate, token="t"))
-    made.save()
+    run.kubeconfig.write_text(kubeconfig(url=url, authority=authority.certificate, token="t"))
+    run.save()
     monkeypatch.setenv("REHEARSAL_RUN", str(tmp_path))
-    return made
+    return run
 
 
 def no_cli(monkeypatch: pytest.MonkeyPatch) -> None:
