@@ -15,15 +15,7 @@ from components import PACKAGE
 from components.api_server import ApiServer
 from components.in_force import LEAST_SECONDS, Expected, await_redirect
 from components.inputs import NOT_RECORDED, inputs
-from components.policy import Redirect, redirect
-from components.types import Engine
-
-_WAIT_FOR = "pulumi.com/waitFor"
-_READY = {
-    Engine.CLUSTER_POLICY: "condition=Ready",
-    Engine.MUTATING_POLICY: "jsonpath={.status.conditionStatus.ready}=true",
-}
-"""What Kyverno says of a policy it has taken in; the API server says nothing of its own."""
+from components.policy import Redirect, metadata, redirect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +66,7 @@ class ImageRedirect(pulumi.ComponentResource):
                     f"{name}-{_role(manifest['kind'])}",
                     api_version=manifest["apiVersion"],
                     kind=manifest["kind"],
-                    metadata=_awaited(manifest),
+                    metadata=metadata(manifest),
                     spec=domains.apply(partial(_spec, args, at)),
                     opts=pulumi.ResourceOptions(
                         parent=self,
@@ -102,15 +94,6 @@ def _manifests(args: ImageRedirectArgs, domains: Sequence[str]) -> list[dict[str
 def _spec(args: ImageRedirectArgs, at: int, domains: Sequence[str]) -> Any:
     """What is said in one of the manifests, once the domains are known."""
     return _manifests(args, domains)[at]["spec"]
-
-
-def _awaited(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's metadata; Pulumi waits until Kyverno has taken a policy of its kinds in."""
-    metadata = dict(manifest["metadata"])
-    if manifest["kind"] in _READY:
-        ready = {_WAIT_FOR: _READY[manifest["kind"]]}
-        metadata["annotations"] = {**metadata.get("annotations", {}), **ready}
-    return metadata
 
 
 def _expected(args: ImageRedirectArgs, domain: str) -> Expected | None:

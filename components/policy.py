@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from components.labels import LABELS
 from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 
 POLICIES: Final = Path(__file__).resolve().parent.parent / "policies"
@@ -23,6 +24,14 @@ _REDIRECTS: Final[Mapping[Engine, str]] = {
 }
 """The file of each engine."""
 
+_TAKEN_IN = "jsonpath={.status.conditionStatus.ready}=true"
+_READY: Final[Mapping[str, str]] = {
+    "ClusterPolicy": "condition=Ready",
+    "MutatingPolicy": _TAKEN_IN,
+    "GeneratingPolicy": _TAKEN_IN,
+}
+"""What Kyverno says of a policy it has taken in; the API server says nothing of its own."""
+
 KYVERNO_VERSIONS: Final[Mapping[Engine, tuple[int, int | None]]] = {
     Engine.CLUSTER_POLICY: (13, 19),
     Engine.MUTATING_POLICY: (18, None),
@@ -32,6 +41,11 @@ KYVERNO_VERSIONS: Final[Mapping[Engine, tuple[int, int | None]]] = {
 ClusterPolicy: before 1.13 Kyverno reads every image of a Pod and denies what it cannot read; 1.20
 is to refuse the kind (kyverno#17214). MutatingPolicy: on 1.17 no policy sees what a Pod was before
 an update.
+"""
+
+OLDEST_GENERATING_KYVERNO: Final = 19
+"""The oldest Kyverno `1.N` that copies logins by a GeneratingPolicy, by its N: before, it never
+changes a copy that is there (1.18.1's sources), and cloning copies nothing (kyverno/policies#1501).
 """
 
 OLDEST_KUBERNETES: Final[Mapping[Engine, int]] = {
@@ -241,6 +255,18 @@ def exclusions(namespaces: Sequence[str], labels: Sequence[str] = ()) -> list[di
 def namespaces_left_alone(more: Iterable[str]) -> list[str]:
     """The namespaces of Kubernetes and Kyverno, and more, each once."""
     return _once([*NAMESPACES_LEFT_ALONE, *more])
+
+
+def metadata(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy's metadata with the labels of all the stack makes.
+
+    Pulumi waits until Kyverno has taken in a policy of its kinds.
+    """
+    found = {**manifest["metadata"], "labels": LABELS}
+    if manifest["kind"] in _READY:
+        ready = {"pulumi.com/waitFor": _READY[manifest["kind"]]}
+        found["annotations"] = {**found.get("annotations", {}), **ready}
+    return found
 
 
 def has_label(labels: Mapping[str, str], label: str) -> bool:

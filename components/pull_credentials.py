@@ -12,7 +12,7 @@ import pulumi_kubernetes as kubernetes
 from components import PACKAGE
 from components.inputs import inputs
 from components.labels import LABELS, NAMESPACE, NODES_NAMESPACE
-from components.policy import cel, load, namespaces_left_alone
+from components.policy import cel, load, metadata, namespaces_left_alone
 from components.pull_check import docker_config
 from components.types import Engine
 
@@ -123,26 +123,12 @@ class PullCredentials(pulumi.ComponentResource):
             f"{name}-policy",
             api_version=manifest["apiVersion"],
             kind=manifest["kind"],
-            metadata={
-                **manifest["metadata"],
-                "labels": LABELS,
-                "annotations": {
-                    **manifest["metadata"]["annotations"],
-                    "pulumi.com/waitFor": _READY[manifest["kind"]],
-                },
-            },
+            metadata=metadata(manifest),
             spec=manifest["spec"],
             opts=pulumi.ResourceOptions(parent=self, depends_on=[login, *roles]),
         )
         self.secret_name = policy.urn.apply(lambda _: SECRET)
         self.register_outputs({"secret_name": self.secret_name})
-
-
-_READY: Final = {
-    "ClusterPolicy": "condition=Ready",
-    "GeneratingPolicy": "jsonpath={.status.conditionStatus.ready}=true",
-}
-"""What Kyverno says of a policy it has taken in."""
 
 
 def copying_policy(

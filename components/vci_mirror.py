@@ -1,10 +1,12 @@
-"""VciMirror: the proxy as the Docker Hub mirror of Pods on VCI, which have no node to configure."""
+"""VciMirror: the proxies as mirrors for Pods on VCI, which have no node to configure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -12,36 +14,43 @@ import pulumi_kubernetes as kubernetes
 from components import PACKAGE
 from components.inputs import inputs
 from components.policy import (
+    cel,
     exclusions,
     load,
     match_conditions,
+    metadata,
     namespaces_left_alone,
     set_webhook,
-    space_delimited,
 )
-from components.types import DOCKER_HUB, Access, Proxy
+from components.types import Engine, Proxy
+
+ANNOTATION: Final = "vci.volcengine.com/registry-mirror-config"
+"""The Pod annotation in which VCI reads its mirrors, as JSON (docs 6460/1382631)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VciMirrorArgs:
-    """The mirror, and the Pods that are told of it."""
+    """The mirrors, and the Pods that get them."""
 
-    domain: pulumi.Input[str]
-    """The proxy's domain."""
-    namespaces: Sequence[str]
-    """Docker Hub namespaces the proxy serves; all public, for no login is written into a Pod."""
+    proxies: Sequence[Proxy]
+    """The proxies; all namespaces public, for no login is written into a Pod."""
     excluded_namespaces: Sequence[str] = ()
     """Kubernetes namespaces to leave alone, beside kube-system."""
+    excluded_pod_labels: Sequence[str] = ()
+    """Labels, `key` or `key=value`, of Pods to leave alone. Operators that compare images are none
+    of them: an annotation changes no image."""
     timeout_seconds: int = 2
     """How long a Pod waits for a Kyverno that does not answer; seconds, 1 to 30."""
+    engine: Engine = Engine.CLUSTER_POLICY
+    """The kind of the policy; one of Kyverno's."""
 
 
 class VciMirror(pulumi.ComponentResource):
-    """A policy of Kyverno's that gives Pods the annotation VCI reads (docs 6460/1382631).
+    """A policy of Kyverno's that gives Pods the annotation VCI reads.
 
-    Every new Pod with a Docker Hub image of a namespace served gets it, for where a Pod runs is
-    decided after admission; nothing but VCI reads it. An annotation the Pod brings itself stays.
-    A Pod never waits for it to be there: the policy's failure is ignored.
+    Every new Pod with an image of a namespace served gets it, for where a Pod runs is decided after
+    admission; nothing but VCI reads it. An annotation the Pod brings itself stays. A Pod never
+    waits for it to be there: the policy's failure is ignored.
     """
 
     policy_name: pulumi.Output[str]
@@ -51,35 +60,49 @@ class VciMirror(pulumi.ComponentResource):
         self, name: str, args: VciMirrorArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__(f"{PACKAGE}:index:VciMirror", name, inputs(args), opts)
-        manifest = annotating_policy(args)
+        manifest = annotating_policy(args, [""] * len(args.proxies))  # of the same kind and name
         policy_name = str(manifest["metadata"]["name"])
+        domains = pulumi.Output.all(*(each.domain for each in args.proxies))
         policy = kubernetes.apiextensions.CustomResource(
             f"{name}-policy",
             api_version=manifest["apiVersion"],
             kind=manifest["kind"],
-            metadata=manifest["metadata"],
-            spec=manifest["spec"],
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            metadata=metadata(manifest),
+            spec=domains.apply(partial(_spec, args)),
+            opts=pulumi.ResourceOptions(parent=self),
         )
         self.policy_name = policy.urn.apply(lambda _: policy_name)
         self.register_outputs({"policy_name": self.policy_name})
 
 
-def annotating_policy(args: VciMirrorArgs) -> dict[str, Any]:
-    """The policy of `policies/vci-mirror/` with these values put in."""
-    (manifest,) = load("vci-mirror/cluster-policy.yaml")
-    manifest["metadata"]["annotations"]["pulumi.com/waitFor"] = "condition=Ready"
-    served = sorted(args.namespaces)
-    left_alone = namespaces_left_alone(args.excluded_namespaces)
-    proxy = Proxy(
-        host=DOCKER_HUB, domain=args.domain, namespaces=dict.fromkeys(served, Access.PUBLIC)
+def annotating_policy(args: VciMirrorArgs, domains: Sequence[str]) -> dict[str, Any]:
+    """The policy of `policies/vci-mirror/` with these values, and each proxy's domain, put in."""
+    namespaces = namespaces_left_alone(args.excluded_namespaces)
+    conditions = match_conditions(
+        args.proxies, namespaces=namespaces, labels=args.excluded_pod_labels
     )
-    conditions = match_conditions([proxy], namespaces=left_alone)
+    text = json.dumps({"mirrors": _mirrors(args.proxies, domains)})
+    if args.engine is Engine.MUTATING_POLICY:
+        (manifest,) = load("vci-mirror/mutating-policy.yaml")
+        spec = manifest["spec"]
+        spec["matchConditions"] = conditions
+        spec["webhookConfiguration"]["timeoutSeconds"] = args.timeout_seconds
+        spec["variables"][0]["expression"] = cel(text)
+        return manifest
+    (manifest,) = load("vci-mirror/cluster-policy.yaml")
     set_webhook(manifest["spec"], conditions, args.timeout_seconds)
     (rule,) = manifest["spec"]["rules"]
-    rule["exclude"]["any"] = exclusions(left_alone)
-    rule["context"][0]["variable"]["value"] = {
-        "domain": args.domain,
-        "served": space_delimited(served),
-    }
+    rule["exclude"]["any"] = exclusions(namespaces, args.excluded_pod_labels)
+    patch = rule["mutate"]["patchStrategicMerge"]
+    patch["metadata"]["annotations"] = {f"+({ANNOTATION})": text}
     return manifest
+
+
+def _spec(args: VciMirrorArgs, domains: Sequence[str]) -> Any:
+    """What the policy says, once the domains are known."""
+    return annotating_policy(args, domains)["spec"]
+
+
+def _mirrors(proxies: Sequence[Proxy], domains: Sequence[str]) -> Mapping[str, list[str]]:
+    """Each registry's mirror, as VCI reads it."""
+    return {proxy.host: [domain] for proxy, domain in zip(proxies, domains, strict=True)}

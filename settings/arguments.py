@@ -197,10 +197,11 @@ def _unserved_images(settings: Settings, registry: ProxyRegistry) -> UnservedIma
 
 def _vci_mirror(settings: Settings, registry: ProxyRegistry) -> VciMirrorArgs:
     return VciMirrorArgs(
-        domain=registry.domain,
-        namespaces=[each.name for each in settings.registry.namespaces],
+        proxies=[_proxy(settings, registry)],
         excluded_namespaces=_excluded_namespaces(settings),
+        excluded_pod_labels=settings.redirect.exclude.pod_labels,
         timeout_seconds=settings.redirect.timeout_seconds,
+        engine=settings.redirect.engine,
     )
 
 

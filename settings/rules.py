@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from components.policy import (
     KYVERNO_VERSIONS,
+    OLDEST_GENERATING_KYVERNO,
     OLDEST_KUBERNETES,
     OLDEST_KUBERNETES_THAT_WARNS,
     minor,
 )
-from components.types import Edition, Engine, PodLogin, Way
+from components.types import Access, Edition, Engine, PodLogin, Way
 from settings.errors import Problem, command
 from settings.kubeconfig import cluster_in
 from settings.model import Cluster, Kyverno, LoginAddon, Settings
@@ -179,8 +180,8 @@ def _engines(settings: Settings, cluster: Cluster) -> Iterator[Engine]:
     """The kinds of policy a cluster gets."""
     if settings.redirect.enabled and Way.ADMISSION in cluster.ways:
         yield settings.redirect.engine
-    if Way.VCI in cluster.ways:
-        yield Engine.CLUSTER_POLICY
+    if Way.VCI in cluster.ways and settings.redirect.engine.needs_kyverno:
+        yield settings.redirect.engine
 
 
 def _kyverno_version(settings: Settings) -> Iterator[Problem]:
@@ -247,6 +248,31 @@ def _native_engine_brings_no_login(settings: Settings) -> Iterator[Problem]:
             allowed="an engine of Kyverno's, which also brings Pods the login they need",
             do="give the namespaces access: Public, set redirect.engine to ClusterPolicy, or, where"
             " all clusters are VKE's, login.pods to addon",
+        )
+
+
+def _copied_logins(settings: Settings) -> Iterator[Problem]:
+    """What copies logins beside a MutatingPolicy needs a newer Kyverno than the MutatingPolicy."""
+    private, kyverno = settings.registry.private_namespaces, settings.kyverno
+    redirect = settings.redirect
+    copied = (
+        redirect.enabled
+        and redirect.engine is Engine.MUTATING_POLICY
+        and settings.login.pods is PodLogin.SECRET
+        and any(Way.ADMISSION in each.ways for each in settings.clusters)
+    )
+    found = minor(kyverno.app_version)
+    oldest, _ = KYVERNO_VERSIONS[Engine.MUTATING_POLICY]
+    if copied and private and oldest <= found < OLDEST_GENERATING_KYVERNO:
+        yield Problem(
+            setting="kyverno.version",
+            found=f"{kyverno.version!r}, which is Kyverno {kyverno.app_version}, with private"
+            f" namespaces: {', '.join(private)}",
+            allowed=f"Kyverno 1.{OLDEST_GENERATING_KYVERNO} and newer (charts"
+            f" 3.{OLDEST_GENERATING_KYVERNO - 10} and newer): an older GeneratingPolicy does not"
+            " change a login it has copied",
+            do=f"{command('kyverno.version', Kyverno().version)}, or set redirect.engine to"
+            " ClusterPolicy, or, where all clusters are VKE's, login.pods to addon",
         )
 
 
@@ -343,6 +369,7 @@ RULES: Sequence[Callable[[Settings], Iterator[Problem]]] = (
     _kubernetes_version,
     _warns_where_it_can,
     _native_engine_brings_no_login,
+    _copied_logins,
     _private_needs_login,
     _node_mirror_image,
     _pull_check_image,
@@ -367,6 +394,23 @@ def _native_engine_is_off(settings: Settings) -> Iterator[str]:
             )
 
 
+def _public_beside_an_account(settings: Settings) -> Iterator[str]:
+    """What the Docker Hub account may read, whoever reaches the registry may pull."""
+    public = sorted(
+        each.name
+        for each in settings.registry.namespaces
+        if each.access is Access.PUBLIC and each.name != "library"
+    )
+    if settings.dockerhub.username is not None and public:
+        yield (
+            f"registry.namespaces: Public: {', '.join(public)};"
+            f" and the proxy pulls with the Docker Hub account {settings.dockerhub.username!r}:"
+            " whoever reaches the registry pulls without a login what that account may read there,"
+            " private repositories too. Use an account that may read nothing private there, or"
+            " access: Private."
+        )
+
+
 def warnings(settings: Settings) -> list[str]:
     """What may go wrong although the config is valid."""
     notes: list[str] = []
@@ -383,6 +427,7 @@ def warnings(settings: Settings) -> list[str]:
             " not installed."
         )
     notes.extend(_native_engine_is_off(settings))
+    notes.extend(_public_beside_an_account(settings))
     if settings.registry.replacement_allowed():
         notes.append(
             "registry.allowReplacementOn is today: every `pulumi up` until the day ends (UTC)"

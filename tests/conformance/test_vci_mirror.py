@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
 from kubernetes.client import ApiException
 
-from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
-from components.types import Engine
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE, metadata
+from components.types import DOCKER_HUB, Access, Engine, Proxy
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal import wait
 from tests.support.harness import (
@@ -41,30 +42,48 @@ def annotation(found: dict[str, Any]) -> Any:
     return None if text is None else json.loads(text)
 
 
-@pytest.fixture(scope="module")
-def mirrored(cluster: Cluster, kyverno: KyvernoProcess) -> Iterator[Cluster]:
-    """A cluster with the policy in force for the namespaces library and grafana."""
-    del kyverno
-    policy = annotating_policy(
-        VciMirrorArgs(
-            domain=DOMAIN,
-            namespaces=["library", "grafana"],
-            excluded_namespaces=["left-alone"],
-            timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
-        )
+ENGINES = (Engine.CLUSTER_POLICY, Engine.MUTATING_POLICY)
+PROXY = Proxy(
+    host=DOCKER_HUB,
+    domain=DOMAIN,
+    namespaces={"library": Access.PUBLIC, "grafana": Access.PUBLIC},
+)
+
+
+@contextmanager
+def in_force(cluster: Cluster, engine: Engine) -> Iterator[None]:
+    """The policy of one kind, taken in by Kyverno and gone after the context."""
+    args = VciMirrorArgs(
+        proxies=[PROXY],
+        excluded_namespaces=["left-alone"],
+        excluded_pod_labels=["example.com/operated"],
+        timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
+        engine=engine,
     )
-    name = policy["metadata"]["name"]
-    cluster.kubectl("create", "namespace", "left-alone", check=False)
+    policy = annotating_policy(args, [DOMAIN])
+    kind, name = engine.value.lower(), policy["metadata"]["name"]
     cluster.kubectl("apply", "--server-side", "-f", "-", document=policy)
     try:
-        cluster.kubectl("wait", "clusterpolicy", name, "--for=condition=Ready", "--timeout=60s")
+        ready = metadata(policy)["annotations"]["pulumi.com/waitFor"]
+        cluster.kubectl("wait", kind, name, f"--for={ready}", "--timeout=60s")
+        yield
+    finally:
+        cluster.kubectl("delete", kind, name, "--ignore-not-found")
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def mirrored(
+    request: pytest.FixtureRequest, cluster: Cluster, kyverno: KyvernoProcess
+) -> Iterator[Cluster]:
+    """A cluster with each kind of policy in turn, for the namespaces library and grafana."""
+    del kyverno
+    cluster.kubectl("create", "namespace", "left-alone", check=False)
+    with in_force(cluster, request.param):
         wait.until(
             lambda: annotation(cluster.create(pod("nginx"))) is not None, "Pods are annotated"
         )
         yield cluster
-    finally:
-        cluster.kubectl("delete", "clusterpolicy", name, "--ignore-not-found")
-        wait.until(lambda: left_alone(cluster), "the policy is gone")
+    wait.until(lambda: left_alone(cluster), "the policy is gone")
 
 
 def left_alone(cluster: Cluster) -> bool:
@@ -85,6 +104,14 @@ TOLD = [
     pytest.param(pod("docker.io/nginx"), id="docker-io"),
     pytest.param(pod("index.docker.io/library/nginx"), id="index"),
     pytest.param(pod("registry-1.docker.io/library/nginx"), id="server"),
+    pytest.param(
+        pod("nginx", metadata={"labels": {"cnpg.io/cluster": "pg"}}),
+        id="of-an-operator-that-compares-images",
+    ),
+    pytest.param(
+        pod("quay.io/a/b", metadata={"labels": {"sidecar.istio.io/inject": "true"}}),
+        id="asks-for-a-sidecar",
+    ),
     pytest.param(pod(f"nginx:1.27@{DIGEST}"), id="digest"),
     pytest.param(pod("quay.io/a/b", "nginx"), id="second-container"),
     pytest.param(
@@ -114,6 +141,9 @@ LEFT = [
     pytest.param(pod("localhost:5000/library/nginx"), id="port"),
     pytest.param(pod("Library/nginx"), id="invalid"),
     pytest.param(pod("nginx", metadata={"labels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}), id="opted-out"),
+    pytest.param(
+        pod("nginx", metadata={"labels": {"example.com/operated": "yes"}}), id="excluded-by-label"
+    ),
 ]
 
 
@@ -163,6 +193,27 @@ def test_images_are_still_redirected_beside_it(mirrored: Cluster) -> None:
     with mirrored.policy(Engine.CLUSTER_POLICY):
         admitted = mirrored.create(pod("nginx"))
         assert admitted["spec"]["containers"][0]["image"] == f"{DOMAIN}/library/nginx"
+
+
+def test_the_step_from_one_kind_to_the_other_leaves_no_pod_without_the_annotation(
+    cluster: Cluster, kyverno: KyvernoProcess
+) -> None:
+    del kyverno
+    old, new = ENGINES
+    found: list[Any] = []
+    with ExitStack() as later:
+        with in_force(cluster, old):
+            wait.until(
+                lambda: annotation(cluster.create(pod("nginx"))) is not None, "Pods are annotated"
+            )
+            later.enter_context(in_force(cluster, new))
+            found += [annotation(cluster.create(pod("nginx"))) for _ in range(20)]
+        for _ in range(50):
+            with suppress(ApiException):  # see left_alone()
+                found.append(annotation(cluster.create(pod("nginx"))))
+    assert len(found) > 50
+    assert all(each == MIRROR for each in found)
+    wait.until(lambda: left_alone(cluster), "the policy is gone")
 
 
 def test_no_pod_needs_kyverno_to_be_admitted(mirrored: Cluster, kyverno: KyvernoProcess) -> None:

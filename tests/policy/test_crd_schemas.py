@@ -10,7 +10,15 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from components.policy import KYVERNO_VERSIONS, POLICIES, Redirect, minor, redirect
+from components.policy import (
+    KYVERNO_VERSIONS,
+    OLDEST_GENERATING_KYVERNO,
+    POLICIES,
+    Redirect,
+    minor,
+    redirect,
+)
+from components.pull_credentials import copying_policy
 from components.types import DOCKER_HUB, Access, Engine, Proxy
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal.parts.build import module_files
@@ -43,8 +51,8 @@ def kyverno(request: pytest.FixtureRequest) -> tuple[str, Path]:
 def problems(source: Path, document: dict[str, Any]) -> list[str]:
     """What the CRD says against a manifest, unknown fields included."""
     group, version = document["apiVersion"].split("/")
-    plural = {"ClusterPolicy": "clusterpolicies", "MutatingPolicy": "mutatingpolicies"}
-    (file,) = source.rglob(f"{group}_{plural[document['kind']]}.yaml")
+    plural = document["kind"].lower().removesuffix("y") + "ies"
+    (file,) = source.rglob(f"{group}_{plural}.yaml")
     crd = read(file)
     served = {each["name"]: each for each in crd["spec"]["versions"]}
     schema = strict(served[version]["schema"]["openAPIV3Schema"])
@@ -80,6 +88,7 @@ def strict(schema: Any) -> Any:
     [
         "image-redirect/cluster-policy.yaml",
         "match-conditions.yaml",
+        "pull-credentials/cluster-policy.yaml",
         "vci-mirror/cluster-policy.yaml",
     ],
 )
@@ -89,12 +98,6 @@ def test_the_cluster_policies_are_valid_as_they_stand(kyverno: tuple[str, Path],
     assert problems(source, policy) == []
 
 
-def test_the_vci_mirror_is_valid_with_its_values(kyverno: tuple[str, Path]) -> None:
-    _, source = kyverno
-    args = VciMirrorArgs(domain="a.example", namespaces=["library"])
-    assert problems(source, annotating_policy(args)) == []
-
-
 def test_what_is_applied_is_valid(kyverno: tuple[str, Path]) -> None:
     version, source = kyverno
     for engine, (oldest, _) in KYVERNO_VERSIONS.items():
@@ -102,6 +105,15 @@ def test_what_is_applied_is_valid(kyverno: tuple[str, Path]) -> None:
             values = Redirect(engine=engine, proxies=PROXIES, pull_secret="proxy-login")
             for document in redirect(values):
                 assert problems(source, document) == []
+            args = VciMirrorArgs(proxies=PROXIES, engine=engine)
+            assert problems(source, annotating_policy(args, ["a.example"] * len(PROXIES))) == []
+
+
+def test_what_copies_the_login_is_valid(kyverno: tuple[str, Path]) -> None:
+    version, source = kyverno
+    assert problems(source, copying_policy(Engine.CLUSTER_POLICY, ["infra"], "1")) == []
+    if minor(version) >= OLDEST_GENERATING_KYVERNO:
+        assert problems(source, copying_policy(Engine.MUTATING_POLICY, ["infra"], "1")) == []
 
 
 def test_an_unknown_field_is_a_problem(kyverno: tuple[str, Path]) -> None:

@@ -36,6 +36,7 @@ def test_every_policy_of_kyvernos_that_changes_pods_has_cases() -> None:
         "image-redirect/cluster-policy",
         "image-redirect/mutating-policy",
         "vci-mirror/cluster-policy",
+        "vci-mirror/mutating-policy",
     ]
 
 

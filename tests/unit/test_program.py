@@ -568,7 +568,6 @@ def test_the_way_vci_is_one_policy_after_kyverno(vci: Recording) -> None:
     assert policy.inputs["metadata"]["name"] == "dockerhub-vci-mirror"
     assert policy.inputs["metadata"]["annotations"]["pulumi.com/waitFor"] == "condition=Ready"
     assert policy.provider.endswith("::dev-provider-id")
-    assert policy.delete_before_replace
     component = next(each for each in vci.resources if each.name == "dev-vci-mirror")
     assert {"dev-kyverno-release", "dev-pull-check-job"} <= set(component.depends_on)
     assert vci.outputs["vciMirrors"] == {"dev": "dockerhub-vci-mirror"}
@@ -580,12 +579,9 @@ def test_pods_are_annotated_with_the_proxy_and_nothing_secret(vci: Recording) ->
     policy = vci.one(POLICY)
     assert policy.raw == policy.inputs
     (rule,) = policy.inputs["spec"]["rules"]
-    assert rule["context"][0]["variable"]["value"] == {
-        "domain": "hub-dev-cn-test.cr.volces.com",
-        "served": " library ",
-    }
     annotations = rule["mutate"]["patchStrategicMerge"]["metadata"]["annotations"]
-    assert annotations == {VCI_KEY: '{"mirrors":{"docker.io":["{{ parameters.domain }}"]}}'}
+    text = annotations[VCI_KEY]
+    assert json.loads(text) == {"mirrors": {"docker.io": ["hub-dev-cn-test.cr.volces.com"]}}
 
 
 def test_no_pod_waits_for_its_annotation(vci: Recording) -> None:
@@ -607,6 +603,30 @@ def test_every_namespace_served_is_in_the_match_condition() -> None:
     assert '"legacy"]' in left_alone["expression"]
     excluded = policy.inputs["spec"]["rules"][0]["exclude"]["any"][0]["resources"]["namespaces"]
     assert excluded == ["kube-system", "kube-public", "kube-node-lease", "kyverno", "legacy"]
+
+
+def test_pods_left_alone_by_label_are_not_annotated_either() -> None:
+    labels = {"podLabels": ["example.com/operated"]}
+    (policy,) = record(config(changed(WITH_VCI, "redirect.exclude", labels))).of_type(POLICY)
+    left_alone, *_ = policy.inputs["spec"]["webhookConfiguration"]["matchConditions"]
+    assert '"example.com/operated"' in left_alone["expression"]
+    assert "cnpg.io/cluster" not in left_alone["expression"]  # an annotation changes no image
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(changed(MICRO, "clusters.0.ways", ["admission", "vci"]), id="vci"),
+        pytest.param(ENTERPRISE, id="private-namespaces"),
+    ],
+)
+def test_with_the_engine_mutatingpolicy_there_is_no_policy_of_kyvernos_old_kinds(
+    document: dict[str, Any],
+) -> None:
+    recording = record(config(changed(document, "redirect.engine", "MutatingPolicy")))
+    policies = {each.type for each in recording.resources if each.type.endswith("Policy")}
+    assert {each.split(":")[1] for each in policies} == {"policies.kyverno.io/v1"}
+    assert len(policies) == (1 if "vci" in repr(document) else 2)
 
 
 def test_vci_beside_admission_shares_its_kyverno() -> None:

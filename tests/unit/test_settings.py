@@ -431,7 +431,7 @@ BAD = [
         id="vci-with-the-native-engine",
     ),
     pytest.param(
-        changed(changed(MICRO, "redirect.engine", "MutatingPolicy"), "kyverno.version", "3.10.0"),
+        changed(MICRO, "kyverno.version", "3.10.0"),
         "clusters.0.ways",
         ["vci"],
         "kyverno.version",
@@ -1013,3 +1013,36 @@ def test_every_section_of_the_model_is_described_in_the_project_file() -> None:
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     assert set(declared) == set(SECTIONS)
     assert all(json.dumps(each["description"]) for each in declared.values())
+
+
+PUBLIC = {"name": "bitnami", "access": "Public"}
+
+
+def test_a_mutating_policy_beside_private_namespaces_needs_a_kyverno_that_copies_logins() -> None:
+    document = changed(ENTERPRISE, "redirect.engine", "MutatingPolicy")
+    settings(document)
+    document = changed(document, "kyverno.version", "3.8.1")
+    (problem,) = problems(document)
+    assert problem.setting == "kyverno.version"
+    assert "does not change a login it has copied" in problem.allowed
+    settings(changed(document, "registry.namespaces.1", PUBLIC))
+    settings(changed(document, "login.pods", "addon"))
+
+
+@pytest.mark.parametrize(
+    ("document", "warned"),
+    [
+        pytest.param(changed(ENTERPRISE, "registry.namespaces.1", PUBLIC), True, id="public"),
+        pytest.param(ENTERPRISE, False, id="private"),
+        pytest.param(MICRO, False, id="no-account"),
+    ],
+)
+def test_an_account_beside_a_public_namespace_is_warned_of(
+    document: dict[str, Any], warned: bool
+) -> None:
+    """Whoever reaches the registry pulls what the account may read; official images are public."""
+    notes = [each for each in warnings(settings(document)) if "may read there" in each]
+    assert bool(notes) == warned
+    if notes:
+        assert "Public: bitnami;" in notes[0]
+        assert "'someone'" in notes[0]
