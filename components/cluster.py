@@ -72,6 +72,8 @@ class Cluster(pulumi.ComponentResource):
             f"{name}-provider",
             kubeconfig=self.kubeconfig,
             cluster_identifier=args.cluster_id or name,
+            # What the stack creates is its own: it wins over a patch by hand.
+            enable_patch_force=True,
             enable_secret_mutable=True,  # else a changed Secret is deleted and created again
             opts=pulumi.ResourceOptions(parent=self),
         )

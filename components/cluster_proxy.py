@@ -93,7 +93,8 @@ class ClusterProxy(pulumi.ComponentResource):
             UnservedImages(f"{name}-unserved-images", args.unserved_images, self._part(after))
         before = list(after)
         if args.kyverno:
-            after.append(Kyverno(f"{name}-kyverno", args.kyverno, self._part(before)))
+            kyverno = replace(args.kyverno, kubeconfig=args.cluster.kubeconfig)
+            after.append(Kyverno(f"{name}-kyverno", kyverno, self._part(before)))
         if args.credential_addon:
             after.append(
                 CredentialAddon(

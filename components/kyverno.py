@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -11,10 +13,15 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
-from components.inputs import inputs
+from components.api_server import ApiServer, ApiServerError
+from components.inputs import NOT_RECORDED, inputs
+from components.labels import LABELS
 
 RELEASE = "kyverno"
 """The Helm release's name; the chart derives the names of everything from it."""
+
+_HOOKS = ("webhooksCleanup", "policyReportsCleanup")
+"""The chart's parts whose Jobs run at an upgrade or before Kyverno goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +44,16 @@ class KyvernoArgs:
     """Replicas of the admission controller, 1 or at least 3."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Chart values merged, key by key, over this component's own."""
+    kubeconfig: pulumi.Input[str] = field(default="", metadata=NOT_RECORDED)
+    """The cluster's kubeconfig, secret: by it a Kyverno of somebody else's is seen."""
 
 
 class Kyverno(pulumi.ComponentResource):
     """Kyverno in its own namespace, awaited until its controllers are ready.
 
     Kyverno's Pods never wait on a policy of Kyverno: its webhooks leave out its own namespace and
-    kube-system, so it can start, and be upgraded, while it is down.
+    kube-system, so it can start, and be upgraded, while it is down. Its CRDs stay when it goes, for
+    with them would go every policy in the cluster, whoever made it.
     """
 
     namespace: pulumi.Output[str]
@@ -55,10 +65,26 @@ class Kyverno(pulumi.ComponentResource):
         self, name: str, args: KyvernoArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__(f"{PACKAGE}:index:Kyverno", name, inputs(args), opts)
+
+        async def free(_: pulumi.ResourceHookArgs) -> None:
+            kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
+            if kubeconfig is not None:  # a first preview knows none of a cluster still to be made
+                await asyncio.to_thread(check_free, ApiServer(kubeconfig), args.namespace)
+
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={"name": args.namespace},
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            metadata={"name": args.namespace, "labels": LABELS},
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                delete_before_replace=True,
+                hooks=pulumi.ResourceHookBinding(
+                    before_create=[
+                        pulumi.ResourceHook(
+                            f"{name}-free", free, pulumi.ResourceHookOptions(on_dry_run=True)
+                        )
+                    ]
+                ),
+            ),
         )
         release = kubernetes.helm.v3.Release(
             f"{name}-release",
@@ -69,6 +95,8 @@ class Kyverno(pulumi.ComponentResource):
             repository_opts={"repo": args.repository} if args.repository else None,
             values=chart_values(args),
             timeout=600,
+            # CRDs that a release in another namespace left; nobody else's, or `free` had refused.
+            take_ownership=True,
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.namespace = release.status.namespace
@@ -94,6 +122,7 @@ def chart_values(args: KyvernoArgs) -> dict[str, Any]:
             ]
         }
     }
+    minor = int(args.version.removeprefix("v").split(".")[1])
     values: dict[str, Any] = {
         "admissionController": {
             "replicas": args.replicas,
@@ -104,9 +133,52 @@ def chart_values(args: KyvernoArgs) -> dict[str, Any]:
         "reportsController": {"replicas": 2 if several else 1},
         "config": {"webhooks": left_out},
     }
+    for crds in ("crds", "kyverno-api"):  # in two charts from 3.7 on
+        values[crds] = {"annotations": {"helm.sh/resource-policy": "keep"}}
+    if minor < 5:  # its hooks' image was moved there, its Pods' were not
+        for hook in _HOOKS:
+            values[hook] = {"image": {"repository": "bitnamilegacy/kubectl"}}
     if args.image_registry:
-        values["global"] = {"image": {"registry": args.image_registry}}
+        registry = {"image": {"registry": args.image_registry}}
+        for part in ("global", "test", *_HOOKS):  # hooks have registries of their own
+            values[part] = merged(values.get(part, {}), registry)
     return merged(values, args.values)
+
+
+def check_free(api: ApiServer, namespace: str) -> None:
+    """See that Kyverno can be installed without touching what is somebody else's.
+
+    Raises:
+        pulumi.RunError: when the namespace or another Kyverno is there already; says what to do.
+        ApiServerError: when the API server does not answer, or refuses.
+    """
+    component = "app.kubernetes.io/component=admission-controller"
+    found = api.get("/apis/apps/v1/deployments", labelSelector=component)
+    running = [
+        each["metadata"]
+        for each in found["items"]
+        for container in each["spec"]["template"]["spec"]["containers"]
+        if re.search(r"/kyverno(:|@|$)", container["image"])
+    ]
+    do = (
+        "  do: set kyverno.install to false and kyverno.namespace and kyverno.version to what is"
+        " there, then run `pulumi up` again"
+    )
+    if running:
+        where = f"{running[0]['namespace']}/{running[0]['name']}"
+        raise pulumi.RunError(
+            f"this cluster has a Kyverno already ({where}); nothing of it was changed\n{do}"
+        )
+    try:
+        api.get(f"/api/v1/namespaces/{namespace}")
+    except ApiServerError as error:
+        if error.status == 404:
+            return
+        raise
+    raise pulumi.RunError(
+        f"this cluster has a namespace {namespace!r} already; nothing in it was changed\n"
+        f"{do}; or set kyverno.namespace to a new name, or delete the namespace if nobody needs it"
+    )
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

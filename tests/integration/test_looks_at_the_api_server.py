@@ -19,12 +19,7 @@ from components.labels import LABELS
 from components.pull_check import JOB, await_job, pod_spec
 from components.types import Engine
 from rehearsal import wait
-from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cluster import control_plane
-from rehearsal.parts.build import obtain
-from rehearsal.processes import Processes
-from rehearsal.progress import Progress
-from tests.support.harness import DOMAIN, Cluster
+from tests.support.harness import DOMAIN, Cluster, small_cluster
 
 IMAGE = f"{DOMAIN}/library/busybox:latest"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -32,24 +27,8 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane with one node of kwok's, which is ready."""
-    folder = tmp_path_factory.mktemp("plane")
-    parts = obtain(control_plane.PARTS, Progress())
-    with Processes(folder / "logs") as processes:
-        plane = control_plane.start(
-            processes, parts, folder / "plane", Authority.create(folder / "authority")
-        )
-        api = control_plane.client_of(plane.kubeconfig)
-        cluster = Cluster(plane=plane, kubectl_binary=parts["kubectl"], api=api)
-        cluster.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
-        wait.until(
-            lambda: (
-                cluster.kubectl("get", "serviceaccount", "default", check=False).returncode == 0
-            ),
-            "the default service account exists",
-        )
-        yield cluster
-        api.close()  # type: ignore[no-untyped-call]
+    with small_cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

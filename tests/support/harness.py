@@ -16,8 +16,12 @@ from components.policy import Redirect, redirect
 from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 from rehearsal import wait
 from rehearsal.admit import admit
+from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane
 from rehearsal.cluster.kyverno import StandIn
+from rehearsal.parts.build import obtain
+from rehearsal.processes import Processes
+from rehearsal.progress import Progress
 
 DOMAIN = "dockerhub-proxy.example.com"
 WEBHOOK_TIMEOUT_SECONDS = 2
@@ -115,6 +119,26 @@ class Cluster:
                 kind, name = each["kind"], each["metadata"]["name"]
                 self.kubectl("delete", kind, name, "--ignore-not-found")
             wait.until(lambda: self.admitted(probe) == probe, f"{engine} is gone")
+
+
+@contextmanager
+def small_cluster(folder: Path) -> Iterator[Cluster]:
+    """A control plane with one node of kwok's, and no Kyverno."""
+    parts = obtain(control_plane.PARTS, Progress())
+    with Processes(folder / "logs") as processes:
+        plane = control_plane.start(
+            processes, parts, folder / "plane", Authority.create(folder / "authority")
+        )
+        api = control_plane.client_of(plane.kubeconfig)
+        cluster = Cluster(plane=plane, kubectl_binary=parts["kubectl"], api=api)
+        cluster.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
+        account = ("get", "serviceaccount", "default")
+        wait.until(
+            lambda: cluster.kubectl(*account, check=False).returncode == 0,
+            "the default service account exists",
+        )
+        yield cluster
+        api.close()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Registered:
     protect: bool
     ignore_changes: tuple[str, ...]
     delete_before_replace: bool
+    before_create: tuple[str, ...]
     after_create: tuple[str, ...]
     urn: str
     parent_urn: str
@@ -148,6 +149,7 @@ class Monitor(MockMonitor):
                         protect=request.protect,
                         ignore_changes=tuple(request.ignoreChanges),
                         delete_before_replace=request.deleteBeforeReplace,
+                        before_create=tuple(request.hooks.before_create),
                         after_create=tuple(request.hooks.after_create),
                         urn=answer.urn,
                         parent_urn=request.parent,

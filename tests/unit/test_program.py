@@ -298,6 +298,10 @@ def test_a_stack_from_before_its_parts_had_a_common_parent_keeps_them(
     )
 
 
+def test_what_somebody_patched_by_hand_is_the_stacks_again(enterprise: Recording) -> None:
+    assert all(each.inputs["enablePatchForce"] for each in enterprise.of_type(PROVIDER))
+
+
 def test_a_failed_pull_check_is_made_anew_by_the_next_update(micro: Recording) -> None:
     job = micro.one(JOB)
     annotations = job.inputs["metadata"]["annotations"]
@@ -662,6 +666,13 @@ def test_kyverno_is_highly_available_and_its_values_can_be_laid_over() -> None:
     }
     assert values["backgroundController"]["replicas"] == 2
     assert values["global"]["image"]["registry"] == "mirror.example.com/kyverno"
+
+
+def test_kyverno_is_looked_for_before_its_namespace_is_created(micro: Recording) -> None:
+    namespaces = micro.of_type("kubernetes:core/v1:Namespace")
+    (namespace,) = (each for each in namespaces if each.parent == "dev-kyverno")
+    assert len(namespace.before_create) == 1
+    assert namespace.name in micro.one(RELEASE).depends_on
 
 
 def test_kyverno_never_waits_on_itself(micro: Recording) -> None:

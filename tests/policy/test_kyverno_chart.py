@@ -1,0 +1,84 @@
+"""What Kyverno's chart makes of the stack's values, in every version that can be had."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from components.kyverno import KyvernoArgs, chart_values
+from rehearsal.parts.build import obtain
+from rehearsal.progress import Progress
+from tests.support.kyverno_charts import VERSIONS, chart
+
+MIRROR = "mirror.example.com/kyverno"
+KEEP = "helm.sh/resource-policy"
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def rendered(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
+    """Every manifest of the release, hooks included."""
+    folder = tmp_path_factory.mktemp("chart")
+    version = chart(request.param, folder / "chart")
+    values = chart_values(KyvernoArgs(chart="kyverno", version=version, image_registry=MIRROR))
+    (folder / "values.yaml").write_text(yaml.safe_dump(values))
+    helm = obtain(("helm",), Progress())["helm"]
+    done = subprocess.run(
+        [
+            *(helm, "template", "kyverno", folder / "chart", "--namespace=kyverno"),
+            *("--values", folder / "values.yaml", "--kube-version=1.34"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    documents = yaml.load_all(done.stdout, Loader=yaml.CSafeLoader)
+    return [each for each in documents if each]
+
+
+def images(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("image"), str):
+            yield value["image"]
+        for child in value.values():
+            yield from images(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from images(child)
+
+
+def is_hook(manifest: dict[str, Any], kind: str) -> bool:
+    annotations = manifest["metadata"].get("annotations") or {}
+    return kind in annotations.get("helm.sh/hook", "")
+
+
+def test_the_image_registry_reaches_every_image_hook_jobs_first(
+    rendered: list[dict[str, Any]],
+) -> None:
+    before_it_goes = [each for each in rendered if is_hook(each, "pre-delete")]
+    assert list(images(before_it_goes))
+    everything = {each for manifest in rendered for each in images(manifest)}
+    assert len(everything) > 5
+    assert [each for each in sorted(everything) if not each.startswith(f"{MIRROR}/")] == []
+
+
+def test_no_hook_has_an_image_that_is_gone_from_docker_hub(rendered: list[dict[str, Any]]) -> None:
+    everything = {each for manifest in rendered for each in images(manifest)}
+    assert not any(re.search(r"/bitnami/", each) for each in everything)
+
+
+def test_no_crd_goes_with_kyverno_and_so_no_policy_of_anybody_does(
+    rendered: list[dict[str, Any]],
+) -> None:
+    crds = [each for each in rendered if each["kind"] == "CustomResourceDefinition"]
+    assert {"clusterpolicies.kyverno.io", "policies.kyverno.io"} <= {
+        each["metadata"]["name"] for each in crds
+    }
+    for each in crds:
+        assert each["metadata"]["annotations"][KEEP] == "keep", each["metadata"]["name"]
