@@ -136,7 +136,7 @@ class _Cluster:
         yield from merged.values()
 
     def _top(self, place: Place, owner: tuple[str, str] | None) -> Place:
-        """The workload at the top of those that made a Pod."""
+        """The workload at the top of those that own a Pod."""
         namespace = place.namespace or ""
         while owner is not None and owner[0] != "Node":
             place = Place(place.source, False, place.namespace, *owner)

@@ -123,16 +123,16 @@ def _with_namespaces(section: Mapping[str, Any], names: Mapping[str, Access]) ->
 def _registry_name(registry: Mapping[str, Any], host: str) -> str:
     """A name beside Docker Hub's: `ghcr-dev` beside `dockerhub-dev`."""
     short, name = PUBLIC_REGISTRIES[host], str(registry["name"])
-    made = name.replace("dockerhub", short) if "dockerhub" in name else f"{short}-{name}"
-    return made[:30].rstrip("-")
+    renamed = name.replace("dockerhub", short) if "dockerhub" in name else f"{short}-{name}"
+    return renamed[:30].rstrip("-")
 
 
 def _access(stack: Stack, host: str) -> Access:
     """The access of most namespaces there are; public, which needs no login, if there are none."""
     proxy = stack.proxy(host) or stack.proxy(DOCKER_HUB)
-    given = list(proxy.namespaces.values()) if proxy else []
-    private = given.count(Access.PRIVATE)
-    return Access.PRIVATE if 2 * private > len(given) else Access.PUBLIC
+    levels = list(proxy.namespaces.values()) if proxy else []
+    private = levels.count(Access.PRIVATE)
+    return Access.PRIVATE if 2 * private > len(levels) else Access.PUBLIC
 
 
 def _refused(namespace: str) -> str | None:

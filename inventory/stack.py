@@ -19,7 +19,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """What the inventory knows of a stack, and assumes where it is given none."""
+    """What the inventory knows of a stack, and assumes where there is none."""
 
     name: str | None = None
     proxies: Sequence[Proxy] = ()
