@@ -82,6 +82,7 @@ def test_a_changed_login_is_changed_in_place_and_in_every_copy(cli: Cli) -> None
         "rehearsal-node-mirror-login",
         "rehearsal-pull-check-login",
         "rehearsal-pull-credentials-login",
+        "rehearsal-pull-credentials-policy",  # for Kyverno to look again
     }
     assert "Another#2026pass" in _login_in(cli.run, NAMESPACE)
     wait.until(
@@ -91,6 +92,31 @@ def test_a_changed_login_is_changed_in_place_and_in_every_copy(cli: Cli) -> None
     )
     cli.put_back()
     cli.up()
+
+
+def test_changed_exclusions_go_through_in_one_update(cli: Cli) -> None:
+    """Kyverno refuses changes of what a generate rule excludes (kyverno#17501)."""
+    cli.set("redirect.exclude.namespaces[0]", "batch-jobs")
+    done = cli.up()
+    assert set(done.changes) == {"same", "update"}
+    assert "rehearsal-pull-credentials-policy" in done.names("update")
+    cli.put_back()
+    assert set(cli.up().changes) == {"same", "update"}
+
+
+def test_a_login_deleted_by_hand_is_made_again_and_copied(cli: Cli) -> None:
+    core = client.CoreV1Api(api_client(cli.run))
+    core.delete_namespaced_secret(SECRET, NAMESPACE)
+    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name="without")))
+    cli.refresh()
+    assert cli.up().names("create") == ["rehearsal-pull-credentials-login"]
+    wait.until(
+        lambda: _login_in(cli.run, "without"),
+        "the login is copied",
+        timeout=30,
+        ignoring=client.ApiException,
+    )
+    core.delete_namespace("without")
 
 
 def test_a_switched_engine_leaves_no_moment_without_a_policy(cli: Cli) -> None:
@@ -155,6 +181,9 @@ def test_a_destroy_takes_the_policy_first_and_leaves_nothing(cli: Cli) -> None:
         "kube-public",
         "kube-system",
     }
+    named = f"metadata.name={SECRET}"
+    copies: Any = client.CoreV1Api(api).list_secret_for_all_namespaces(field_selector=named)
+    assert copies.items == []
     hooks = client.AdmissionregistrationV1Api(api)
     left: Any = hooks.list_mutating_webhook_configuration()
     assert left.items == []
