@@ -192,6 +192,7 @@ Certificate = Annotated[
 
 
 _ENCRYPTED = {
+    "title": "encrypted value",
     "type": "object",
     "properties": {"secure": {"type": "string"}},
     "required": ["secure"],
