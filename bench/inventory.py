@@ -1,6 +1,6 @@
 """`python -m bench.inventory`: what an inventory costs; writes docs/benchmarks-inventory.md.
 
-On the real API server with kwok's nodes. Every Pod is one of its own, made by no workload, which is
+On the real API server with kwok's nodes. Every Pod is one of its own, of no workload, which is
 what costs an inventory most.
 """
 
@@ -224,7 +224,7 @@ def admission(found: control_plane.ControlPlane, rounds: int) -> dict[str, Admis
     cases: dict[str, tuple[str, Any]] = {
         "a Pod": (_PODS, {"metadata": {"name": "x"}, "spec": spec}),
         "a Pod of 20 containers": (_PODS, {"metadata": {"name": "x"}, "spec": many}),
-        "a Pod that a ReplicaSet made": (
+        "a Pod of a ReplicaSet": (
             _PODS, {"metadata": {"name": "x", "ownerReferences": [owner]}, "spec": spec}
         ),
         "a Deployment": (
@@ -309,7 +309,7 @@ API server and etcd are on the same cores.
 | {pods:,} Pods of {size:.1f} kB | {seconds} s, {megabytes} MB | {_figures(cluster)} |
 
 The time is that of the whole program, MB the most that one of its processes held. Each Pod is
-one of its own, made by no workload, which is what costs most.
+one of its own, of no workload, which is what costs most.
 
 What `policies/unserved-images` costs a workload with nothing unserved, in medians of server-side
 dry runs, in turns without the policy and with it:

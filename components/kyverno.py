@@ -35,7 +35,7 @@ class KyvernoArgs:
     repository: str | None = None
     """The Helm repository's URL; None when `chart` is a path or an OCI reference."""
     namespace: str = "kyverno"
-    """The namespace made for it."""
+    """The namespace created for it."""
     image_registry: str | None = None
     """The registry of Kyverno's own images; None leaves the chart's."""
     webhook_timeout_seconds: int = 2
@@ -53,7 +53,7 @@ class Kyverno(pulumi.ComponentResource):
 
     Kyverno's Pods never wait on a policy of Kyverno: its webhooks leave out its own namespace and
     kube-system, so it can start, and be upgraded, while it is down. Its CRDs stay when it goes, for
-    with them would go every policy in the cluster, whoever made it.
+    with them would go every policy in the cluster, whoever created it.
     """
 
     namespace: pulumi.Output[str]
@@ -68,7 +68,9 @@ class Kyverno(pulumi.ComponentResource):
 
         async def free(_: pulumi.ResourceHookArgs) -> None:
             kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
-            if kubeconfig is not None:  # a first preview knows none of a cluster still to be made
+            if (
+                kubeconfig is not None
+            ):  # a first preview knows none of a cluster still to be created
                 await asyncio.to_thread(check_free, ApiServer(kubeconfig), args.namespace)
 
         namespace = kubernetes.core.v1.Namespace(

@@ -1,4 +1,4 @@
-"""The policies of `policies/`, given a stack's values by field name. No Pulumi here."""
+"""The policies of `policies/`, filled in with a stack's values by field name. No Pulumi here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.labels import LABELS
 from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 
 POLICIES: Final = Path(__file__).resolve().parent.parent / "policies"
-"""Where the policies are, valid as they stand."""
+"""Where the policies are, valid as they are."""
 
 _REDIRECTS: Final[Mapping[Engine, str]] = {
     Engine.CLUSTER_POLICY: "image-redirect/cluster-policy.yaml",
@@ -270,7 +270,7 @@ def metadata(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has_label(labels: Mapping[str, str], label: str) -> bool:
-    """Whether these are of a Pod with a label that is given as `key` or `key=value`."""
+    """Whether these are of a Pod with a label, written as `key` or `key=value`."""
     key, equals, value = label.partition("=")
     return key in labels and (not equals or labels[key] == value)
 

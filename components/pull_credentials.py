@@ -68,7 +68,7 @@ class PullCredentials(pulumi.ComponentResource):
     accounts are left as they are. A changed password is one changed Secret here, and the policy
     that copies it changes with it, for Kyverno to look again. The copies are owned by the role
     that lets Kyverno handle Secrets (Kyverno refuses a generating policy whose rights are limited
-    to one name): whoever deletes the role deletes them, and waits for it. No person or Pod is given
+    to one name): whoever deletes the role deletes them, and waits for it. No person or Pod gets
     any right.
     """
 

@@ -113,11 +113,11 @@ def predicted(document: dict[str, Any], namespace: str) -> dict[str, str]:
     placed = {**document, "metadata": {**document["metadata"], "namespace": namespace}}
     found = workload(placed, "x", is_file=False, label_keys=STACK.label_keys)
     assert found is not None
-    made = {}
+    predicted = {}
     for image in found.images:
         prediction = predict(image, found, STACK, opted_out=namespace == "opted-out")
-        made[image.container] = prediction.to or image.reference
-    return made
+        predicted[image.container] = prediction.to or image.reference
+    return predicted
 
 
 def written(document: dict[str, Any]) -> dict[str, str]:
@@ -174,7 +174,7 @@ def test_prediction_and_the_api_server_agree_on_every_reference(
     for each in admit(redirected.api, images, namespace="default", workers=4):
         prediction = predict(Image(each.image, "c"), there, STACK, opted_out=False)
         if each.error or prediction.outcome is Outcome.INVALID:
-            continue  # no image can be pulled by it, whatever it is made into
+            continue  # no image can be pulled by it, whatever it becomes
         if each.admitted != (prediction.to or each.image):
             wrong.append((each, prediction))
     assert wrong == []
@@ -190,11 +190,11 @@ def warning(cluster: Cluster) -> Iterator[Cluster]:
     )
     for each in documents:
         cluster.kubectl("apply", "-f", "-", document=each)
-    wait.until(lambda: all(said(cluster, pod("a/b")) for _ in range(5)), "the warning is given")
+    wait.until(lambda: all(said(cluster, pod("a/b")) for _ in range(5)), "the warning is there")
     yield cluster
     for each in documents:
         cluster.kubectl("delete", each["kind"], each["metadata"]["name"])
-    wait.until(lambda: not any(said(cluster, pod("a/b")) for _ in range(5)), "it is given no more")
+    wait.until(lambda: not any(said(cluster, pod("a/b")) for _ in range(5)), "it is gone")
 
 
 def said(cluster: Cluster, document: dict[str, Any], namespace: str = "default") -> str:
@@ -349,16 +349,16 @@ def test_the_audit_log_and_the_api_servers_metric_count_them(
 def test_the_file_as_it_stands_is_a_policy_that_is_in_force(cluster: Cluster) -> None:
     policy, binding = load("unserved-images/validating-admission-policy.yaml")
     for each in (policy, binding):
-        each["metadata"]["name"] = "as-it-stands"
-    binding["spec"]["policyName"] = "as-it-stands"
+        each["metadata"]["name"] = "unchanged"
+    binding["spec"]["policyName"] = "unchanged"
     for each in (policy, binding):
         cluster.kubectl("apply", "-f", "-", document=each)
     try:
-        wait.until(lambda: "as-it-stands" in said(cluster, pod("grafana/x")), "it warns")
-        kind = ("validatingadmissionpolicy", "as-it-stands")
+        wait.until(lambda: "unchanged" in said(cluster, pod("grafana/x")), "it warns")
+        kind = ("validatingadmissionpolicy", "unchanged")
         status = cluster.kubectl("get", *kind, "-o", "jsonpath={.status.typeChecking}").stdout
         assert json.loads(status) == {}
-        assert "as-it-stands" not in said(cluster, pod("nginx"))
+        assert "unchanged" not in said(cluster, pod("nginx"))
     finally:
         for each in (policy, binding):
-            cluster.kubectl("delete", each["kind"], "as-it-stands")
+            cluster.kubectl("delete", each["kind"], "unchanged")

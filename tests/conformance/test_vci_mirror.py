@@ -1,4 +1,4 @@
-"""Which Pods are told of the mirror VCI reads, on a real API server and a real Kyverno."""
+"""Which Pods get the annotation of VCI's mirror, on a real API server and a real Kyverno."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ TOLD = [
 
 
 @pytest.mark.parametrize("written", TOLD)
-def test_a_pod_of_an_image_served_is_told_of_the_mirror(
+def test_a_pod_of_an_image_served_gets_the_mirrors_annotation(
     mirrored: Cluster, written: dict[str, Any]
 ) -> None:
     admitted = mirrored.create(written)
@@ -163,7 +163,7 @@ def test_the_annotation_a_pod_brings_stays(mirrored: Cluster) -> None:
     assert annotation(mirrored.create(written)) == own
 
 
-def test_a_pod_of_a_deployment_is_told_and_its_deployment_is_not_changed(
+def test_a_pod_of_a_deployment_is_annotated_and_its_deployment_is_not_changed(
     mirrored: Cluster,
 ) -> None:
     labels = {"app": "vci"}
@@ -223,10 +223,10 @@ def test_no_pod_needs_kyverno_to_be_admitted(mirrored: Cluster, kyverno: Kyverno
     with kyverno.frozen():
         began = time.monotonic()
         assert annotation(mirrored.create(pod("quay.io/a/b"))) is None
-        untold = time.monotonic() - began
+        without_an_image = time.monotonic() - began
         began = time.monotonic()
         assert annotation(mirrored.create(pod("nginx"))) is None
-        told = time.monotonic() - began
-    assert untold < WEBHOOK_TIMEOUT_SECONDS / 2
-    assert WEBHOOK_TIMEOUT_SECONDS - 0.5 < told < WEBHOOK_TIMEOUT_SECONDS * 2
+        with_an_image = time.monotonic() - began
+    assert without_an_image < WEBHOOK_TIMEOUT_SECONDS / 2
+    assert WEBHOOK_TIMEOUT_SECONDS - 0.5 < with_an_image < WEBHOOK_TIMEOUT_SECONDS * 2
     wait.until(lambda: annotation(mirrored.create(pod("nginx"))) == MIRROR, "Kyverno answers again")

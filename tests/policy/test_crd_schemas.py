@@ -73,14 +73,14 @@ def strict(schema: Any) -> Any:
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {key: strict(value) for key, value in schema.items()}
-    if isinstance(made.get("properties"), dict) and made.get("type") == "object":
-        made.setdefault(
-            "additionalProperties", bool(made.get("x-kubernetes-preserve-unknown-fields"))
+    strict_schema = {key: strict(value) for key, value in schema.items()}
+    if isinstance(strict_schema.get("properties"), dict) and strict_schema.get("type") == "object":
+        strict_schema.setdefault(
+            "additionalProperties", bool(strict_schema.get("x-kubernetes-preserve-unknown-fields"))
         )
-    if made.get("x-kubernetes-int-or-string"):
-        made.pop("type", None)
-    return made
+    if strict_schema.get("x-kubernetes-int-or-string"):
+        strict_schema.pop("type", None)
+    return strict_schema
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def _warns(run: Run) -> None:
         return kubectl(run, *command).stderr
 
     wanted = "no proxy serves curlimages/curl:8 (add curlimages to registry.namespaces)"
-    wait.until(lambda: wanted in said("curlimages/curl:8"), "the warning is given")
+    wait.until(lambda: wanted in said("curlimages/curl:8"), "the warning is there")
     for image in IMAGES.values():
         assert said(image) == ""
 
