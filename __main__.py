@@ -69,6 +69,10 @@ def export(
     )
     pulumi.export("nodeMirrors", {name: each.daemon_set for name, each in mirrors.items()})
     pulumi.export(
+        "registryProxyConfigs",
+        {name: each.registry_proxy_configs for name, each in mirrors.items()},
+    )
+    pulumi.export(
         "nodePoolScripts",
         pulumi.Output.secret({name: each.node_pool_script for name, each in mirrors.items()}),
     )

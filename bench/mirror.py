@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from kubernetes import client
 
 from bench.pods import Pods
 from components.labels import NODES_NAMESPACE
-from components.node_mirror import DAEMON_SET, SCRIPT
+from components.node_mirror import DAEMON_SET, SCRIPTS
 from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache, read_log
 from rehearsal.cloud.registries.client import PullClient
@@ -95,14 +94,14 @@ class MirrorBench:
         for number in range(rounds):
             with self._progress.step(f"round {number + 1} of {rounds}"):
                 self._sample(measured, NO_MIRROR)
-                self._script("once")
+                self._script("apply")
                 self._sample(measured, COLD)
                 self._sample(measured, CACHED)
                 self._fault("refuse")
                 self._sample(measured, REFUSED)
                 self._fault(None)
                 self._script("remove")
-        self._script("once")
+        self._script("apply")
         self._fault("black-hole")
         with self._progress.step("a mirror that is black-holed"):
             for _ in range(_SLOW_ROUNDS):
@@ -201,22 +200,21 @@ class MirrorBench:
         ).raise_for_status()
 
     def _on_node(
-        self, *command: str | Path, environment: Mapping[str, str] | None = None
+        self, *command: str | Path, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["nsenter", "--all", "--target", str(self._node), "--", *command],
-            env={**os.environ, **(environment or {})},
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
         )
 
     def _script(self, mode: str) -> None:
-        """Run the node's script as a node pool does: once, with nothing to withdraw the mirror."""
-        settings = {"MIRROR_DOMAIN": self._domain}
-        done = self._on_node("sh", SCRIPT, mode, environment=settings)
-        if done.returncode != 0 or self._has_mirror() != (mode == "once"):
-            raise MirrorError(f"node-mirror.sh {mode}: {done.stdout}{done.stderr}")
+        """Run node.sh as a node pool does: once, with nothing to withdraw the mirror."""
+        done = self._on_node("sh", SCRIPTS / "node.sh", mode, stdin=f"docker.io {self._domain}\n")
+        if done.returncode != 0 or self._has_mirror() != (mode == "apply"):
+            raise MirrorError(f"node.sh {mode}: {done.stdout}{done.stderr}")
 
     def _has_mirror(self) -> bool:
         return self._domain in self._on_node("cat", _HOSTS_TOML).stdout

@@ -30,7 +30,7 @@ the node's kubelet, new to the cluster, for which the Deployment was waiting.
 Every sample pulls a new image of one layer, none of whose content the node has; where it came from
 is checked in the proxy's access log. Docker Hub is a registry on the same machine that answers at
 once: a mirror has nothing to win here, these times are what it costs. The mirror is put in place by
-`nodes/node-mirror.sh` as a node pool runs it, once, and so is never withdrawn; in the last row by
+`nodes/node.sh` as a node pool runs it, once, and so is never withdrawn; in the last row by
 the stack's DaemonSet, which has withdrawn it. A round has one sample of each state in turn, but for
 the black-holed ones, which come after the rounds.
 

@@ -1,4 +1,4 @@
-"""NodeMirror: the proxy as containerd's docker.io mirror, on every node of a cluster."""
+"""NodeMirror: proxies as containerd's mirrors, on every node of a cluster."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 import gzip
 import hashlib
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +15,71 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
-from components.inputs import inputs
-from components.labels import NODES_NAMESPACE
+from components.labels import LABELS, NODES_NAMESPACE
 from components.pull_check import docker_config
+from components.types import DOCKER_HUB, Access, Proxy
 
 DAEMON_SET = "node-mirror"
 """The DaemonSet's name."""
-LEASE = "node-mirror-restart"
-"""The Lease that a Pod holds while its node's containerd is restarted; Pods make it themselves."""
-GRACE_SECONDS = 600
-"""How long a Pod may take to end; seconds. Two thirds of it are for waiting for the Lease."""
-SCRIPT = Path(__file__).resolve().parent.parent / "nodes" / "node-mirror.sh"
-"""The one script that changes nodes; `nodes/README.md` says how and why."""
+EXCLUDE_LABEL = "vke-dockerhub-proxy/node-mirror"
+"""The label that leaves a node out, by the value `disabled`."""
+SCRIPTS = Path(__file__).resolve().parent.parent / "nodes"
+"""The scripts that run on nodes and in the Pods; `README.md` there says how and why."""
+NODE_POOL_BYTES = 8192
+"""How long a node pool's script may be in base64 (NodePool of pulumi-volcenginecc 0.0.64)."""
 
-_LOGIN = "proxy-login"
 _HOST = "/host"
 _CONFIG_FOLDER = "/etc/containerd"
+_DOCKER_HUB_HOSTS = (DOCKER_HUB, "registry-1.docker.io", "registry.hub.docker.com")
+"""Docker Hub's names for containerd, which takes index.docker.io for docker.io itself."""
+_VIRTUAL_NODES: Mapping[str, str] = {
+    "type": "virtual-kubelet",
+    "node.kubernetes.io/instance-type": "virtual-node",
+    "vci.vke.volcengine.com/node-type": "vci",
+}
+"""Labels of VKE's virtual nodes (VCI), which have no containerd and take no DaemonSet's Pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyLogin:
+    """A login to a proxy."""
+
+    username: pulumi.Input[str]
+    """The registry user's name."""
+    password: pulumi.Input[str]
+    """The registry user's password; secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeMirrorArgs:
-    """What nodes pull Docker Hub images through, and with what patience."""
+    """What nodes pull through, and with what patience."""
 
-    domain: pulumi.Input[str]
-    """The proxy's domain."""
+    proxies: Sequence[Proxy]
+    """The proxies, each of a registry of its own."""
+    logins: Mapping[str, ProxyLogin] = field(default_factory=dict)
+    """The logins of proxies with private namespaces, by the registry's host: `docker.io`."""
     image: pulumi.Input[str]
     """The image the DaemonSet's Pods run: a busybox, or another with sh, chroot and nslookup."""
-    username: pulumi.Input[str] | None = None
-    """The registry user's name, if there are private namespaces."""
-    password: pulumi.Input[str] | None = None
-    """The registry user's password; secret."""
     strict: bool = False
-    """Whether Docker Hub itself is no longer asked when the proxy fails."""
+    """Whether the registries themselves are not asked for what a proxy does not give."""
     ca_certificate: pulumi.Input[str] | None = None
-    """The authority that signed the proxy's certificate, PEM, if nodes do not trust it already."""
+    """The authority that signed the proxies' certificates, PEM, if nodes do not trust it."""
     restart_command: str = "systemctl restart containerd"
     """How containerd is restarted on a node, where its config.toml has to be changed."""
-    interval_seconds: int = 10
-    """Time between two looks at the node and the proxy; seconds."""
-    probe_seconds: int = 5
-    """How long the proxy may take to answer; seconds."""
-    failures_to_withdraw: int = 3
-    """How many times in a row the proxy must fail before nodes stop asking it."""
-    successes_to_restore: int = 3
-    """How many times in a row it must answer before they ask it again."""
+    interval_seconds: int = 30
+    """Time between two looks at the node and the proxies; seconds."""
+    restart_window_seconds: int = 300
+    """The time over which nodes that have to restart containerd at once spread it; seconds."""
+    max_unavailable: int | str = 1
+    """How many nodes get an updated Pod at a time: a number, or a percentage such as `10%`."""
     privileged: bool = False
     """Whether Pods run privileged, for nodes whose confinement keeps them from systemd."""
 
 
 class NodeMirror(pulumi.ComponentResource):
-    """A DaemonSet that makes the proxy every node's docker.io mirror, and keeps it so.
+    """A DaemonSet that makes proxies every node's mirrors of their registries, and keeps it so.
 
-    A Pod is ready while its node pulls through the proxy; the readiness event has the reason when
+    A Pod is ready while its node pulls through the proxies; the readiness event has the reason when
     it does not. Deleting the DaemonSet puts every node back as it was found.
     """
 
@@ -74,50 +87,68 @@ class NodeMirror(pulumi.ComponentResource):
     """The DaemonSet's name, `<namespace>/<name>`, known once it is rolled out."""
     node_pool_script: pulumi.Output[str]
     """The script for a VKE node pool's `initialize_script`, before its base64; secret."""
+    registry_proxy_configs: pulumi.Output[list[dict[str, Any]]]
+    """VKE's own mirror setting for whoever owns a node pool, see registry_proxy_configs()."""
 
     def __init__(
         self, name: str, args: NodeMirrorArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__(f"{PACKAGE}:index:NodeMirror", name, inputs(args), opts)
+        super().__init__(f"{PACKAGE}:index:NodeMirror", name, None, opts)
         options = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
-        script = SCRIPT.read_text()
+        files = {each: (SCRIPTS / each).read_text() for each in ("node.sh", "pod.sh")}
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata={
                 "name": NODES_NAMESPACE,
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+                "labels": {**LABELS, "pod-security.kubernetes.io/enforce": "privileged"},
             },
             opts=options,
         )
-        files = kubernetes.core.v1.ConfigMap(
-            f"{name}-script",
-            metadata={
-                "name": f"node-mirror-{hashlib.sha256(script.encode()).hexdigest()[:10]}",
+
+        def metadata(object_name: str) -> Any:
+            return {
+                "name": object_name,
                 "namespace": namespace.metadata.name,
-            },
+                "labels": dict(LABELS),
+            }
+
+        digest = hashlib.sha256("".join(files.values()).encode()).hexdigest()
+        scripts = kubernetes.core.v1.ConfigMap(
+            f"{name}-script",
+            metadata=metadata(f"node-mirror-{digest[:10]}"),
             data={
-                "node-mirror.sh": script,
+                **files,
                 **({"ca.crt": args.ca_certificate} if args.ca_certificate is not None else {}),
             },
-            # A changed script is a new name: Pods of before keep theirs until they are replaced.
+            # Changed scripts are a new name: Pods of before keep theirs until they are replaced.
             opts=pulumi.ResourceOptions(parent=self),
         )
-        login = self._login(name, args, namespace, options)
+        logins = [
+            kubernetes.core.v1.Secret(
+                f"{name}-login" if each.host == DOCKER_HUB else f"{name}-login-{each.host}",
+                metadata=metadata(_secret(each.host)),
+                type="kubernetes.io/dockerconfigjson",
+                string_data={
+                    ".dockerconfigjson": docker_config(each.domain, login.username, login.password),
+                    "username": pulumi.Output.secret(login.username),
+                    "password": pulumi.Output.secret(login.password),
+                },
+                opts=options,
+            )
+            for each, login in _with_login(args)
+        ]
         account = kubernetes.core.v1.ServiceAccount(
             f"{name}-account",
-            metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
+            metadata=metadata(DAEMON_SET),
             automount_service_account_token=False,
             opts=options,
         )
         role = kubernetes.rbac.v1.Role(
-            f"{name}-role",
-            metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
-            rules=role_rules(),
-            opts=options,
+            f"{name}-role", metadata=metadata(DAEMON_SET), rules=role_rules(), opts=options
         )
         binding = kubernetes.rbac.v1.RoleBinding(
             f"{name}-role-binding",
-            metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
+            metadata=metadata(DAEMON_SET),
             role_ref={
                 "api_group": "rbac.authorization.k8s.io",
                 "kind": "Role",
@@ -132,104 +163,84 @@ class NodeMirror(pulumi.ComponentResource):
             ],
             opts=options,
         )
+        minutes = 5 + -(-args.restart_window_seconds // 60)
         daemon_set = kubernetes.apps.v1.DaemonSet(
             f"{name}-daemon-set",
-            metadata={"name": DAEMON_SET, "namespace": namespace.metadata.name},
-            spec=daemon_set_spec(args, script=files.metadata.name, account=account.metadata.name),
-            # A Pod that ends must still be allowed to ask whether its DaemonSet is going, and to
-            # take the Lease. Nodes that restart containerd one by one take longer than 10 minutes.
+            metadata=metadata(DAEMON_SET),
+            spec=daemon_set_spec(args, script=scripts.metadata.name, account=account.metadata.name),
+            # A Pod that ends must still be allowed to ask whether its DaemonSet is going.
             opts=pulumi.ResourceOptions.merge(
                 options,
                 pulumi.ResourceOptions(
-                    depends_on=[binding, *([login] if login else [])],
-                    custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="15m"),
+                    depends_on=[binding, *logins],
+                    custom_timeouts=pulumi.CustomTimeouts(
+                        create=f"{minutes}m", update=f"{minutes}m", delete=f"{minutes}m"
+                    ),
                 ),
             ),
         )
         self.daemon_set = daemon_set.metadata.apply(
             lambda metadata: f"{metadata.namespace}/{metadata.name}"
         )
-        self.node_pool_script = node_pool_script(args, script)
+        self.node_pool_script = node_pool_script(args, files["node.sh"])
+        self.registry_proxy_configs = registry_proxy_configs(args.proxies)
         self.register_outputs(
-            {"daemon_set": self.daemon_set, "node_pool_script": self.node_pool_script}
-        )
-
-    @staticmethod
-    def _login(
-        name: str,
-        args: NodeMirrorArgs,
-        namespace: kubernetes.core.v1.Namespace,
-        options: pulumi.ResourceOptions,
-    ) -> kubernetes.core.v1.Secret | None:
-        """The login, for the script and for the kubelet that pulls the Pods' own image."""
-        if args.username is None or args.password is None:
-            return None
-        return kubernetes.core.v1.Secret(
-            f"{name}-login",
-            metadata={"name": _LOGIN, "namespace": namespace.metadata.name},
-            type="kubernetes.io/dockerconfigjson",
-            string_data={
-                ".dockerconfigjson": docker_config(args.domain, args.username, args.password),
-                "username": pulumi.Output.secret(args.username),
-                "password": pulumi.Output.secret(args.password),
-            },
-            opts=options,
+            {
+                "daemon_set": self.daemon_set,
+                "node_pool_script": self.node_pool_script,
+                "registry_proxy_configs": self.registry_proxy_configs,
+            }
         )
 
 
-_LABELS = {"app.kubernetes.io/name": DAEMON_SET}
+_POD_LABELS = {"app.kubernetes.io/name": DAEMON_SET}
 
 
-def settings(args: NodeMirrorArgs) -> dict[str, pulumi.Input[str]]:
-    """The script's settings that a Pod and a node pool share, as environment variables."""
-    return {
-        "MIRROR_DOMAIN": args.domain,
-        "MIRROR_STRICT": "true" if args.strict else "false",
-        "MIRROR_RESTART": args.restart_command,
-        "MIRROR_PROBE_SECONDS": str(args.probe_seconds),
-        "MIRROR_PROBE_IMAGE": pulumi.Output.all(args.domain, args.image).apply(
-            lambda given: probe_image(*given)
-        ),
-    }
+def containerd_hosts(host: str) -> tuple[str, ...]:
+    """The names by which containerd knows a registry: a hosts.toml each."""
+    return _DOCKER_HUB_HOSTS if host == DOCKER_HUB else (host,)
 
 
-def probe_image(domain: str, image: str) -> str:
-    """The image that the proxy is asked for, as it names it; empty if it is another registry's."""
-    return image.removeprefix(f"{domain}/") if image.startswith(f"{domain}/") else ""
+def registry_proxy_configs(proxies: Sequence[Proxy]) -> pulumi.Output[list[dict[str, Any]]]:
+    """The same mirrors as VKE's own setting `RegistryProxyConfigs` of a node pool.
+
+    A list as UpdateNodePoolConfig takes it in `KubernetesConfig.ContainerdConfig`. It has no
+    logins, so only proxies with a public namespace are in it.
+    """
+    public = [each for each in proxies if Access.PUBLIC in each.namespaces.values()]
+    return pulumi.Output.all(*(each.domain for each in public)).apply(
+        lambda domains: [
+            {"Registry": host, "ProxyEndpoints": [f"https://{domain}"]}
+            for each, domain in zip(public, domains, strict=True)
+            for host in containerd_hosts(each.host)
+        ]
+    )
 
 
 def role_rules() -> list[Any]:
-    """What the Pods may do, all of it in their own namespace.
-
-    RBAC cannot limit `create` by name, since a new object's name is not in the request's path:
-    https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources
-    """
-    leases = {"api_groups": ["coordination.k8s.io"], "resources": ["leases"]}
+    """What the Pods may do: ask for their own DaemonSet, when they end."""
     return [
         {
             "api_groups": ["apps"],
             "resources": ["daemonsets"],
             "resource_names": [DAEMON_SET],
             "verbs": ["get"],
-        },
-        {**leases, "resource_names": [LEASE], "verbs": ["get", "patch"]},
-        {**leases, "verbs": ["create"]},
+        }
     ]
 
 
 def daemon_set_spec(
     args: NodeMirrorArgs, *, script: pulumi.Input[str], account: pulumi.Input[str]
 ) -> Any:
-    """The DaemonSet's spec.
-
-    An update replaces the Pod of one node at a time, and the next one once that is ready. Pods
-    restart containerd on one node at a time in any case, also when they all start or end at once.
-    """
+    """The DaemonSet's spec."""
     return {
-        "selector": {"match_labels": _LABELS},
-        "update_strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 1}},
+        "selector": {"match_labels": _POD_LABELS},
+        "update_strategy": {
+            "type": "RollingUpdate",
+            "rolling_update": {"max_unavailable": args.max_unavailable},
+        },
         "template": {
-            "metadata": {"labels": _LABELS},
+            "metadata": {"labels": {**LABELS, **_POD_LABELS}},
             "spec": pod(args, script=script, account=account),
         },
     }
@@ -244,25 +255,33 @@ def pod(
     Its /etc/containerd is mounted writable over that: config.toml, hosts.toml and what was there
     before. The capabilities are for chroot and for files to keep their owners.
     """
-    has_login = args.username is not None and args.password is not None
+    with_login = [each.host for each, _ in _with_login(args)]
+    proxies = [
+        pulumi.Output.concat(host, " ", each.domain, " ", login)
+        for each in args.proxies
+        for login in ["/login/" + each.host if each.host in with_login else "-"]
+        for host in containerd_hosts(each.host)
+    ]
     environment: dict[str, pulumi.Input[str]] = {
-        **settings(args),
-        "MIRROR_HOST_ROOT": _HOST,
-        "MIRROR_DAEMON_SET": DAEMON_SET,
-        "MIRROR_LEASE": LEASE,
-        "MIRROR_GRACE_SECONDS": str(GRACE_SECONDS),
-        "MIRROR_INTERVAL": str(args.interval_seconds),
-        "MIRROR_FAILURES": str(args.failures_to_withdraw),
-        "MIRROR_SUCCESSES": str(args.successes_to_restore),
-        **({"MIRROR_LOGIN_DIR": "/login"} if has_login else {}),
-        **({"MIRROR_CA_FILE": "/script/ca.crt"} if args.ca_certificate is not None else {}),
+        **node_settings(args),
+        "POD_NODE_ROOT": _HOST,
+        "POD_PROXIES": pulumi.Output.all(*proxies).apply("\n".join),
+        "POD_IMAGE": args.image,
+        "POD_DAEMON_SET": DAEMON_SET,
+        "POD_INTERVAL": str(args.interval_seconds),
+        "POD_RESTART_WINDOW": str(args.restart_window_seconds),
+        **({"POD_CA": "/script/ca.crt"} if args.ca_certificate is not None else {}),
     }
     node_name = {"value_from": {"field_ref": {"field_path": "spec.nodeName"}}}
     mounts: list[dict[str, Any]] = [
         {"name": "node", "mount_path": _HOST, "read_only": True},
         {"name": "containerd-config", "mount_path": f"{_HOST}{_CONFIG_FOLDER}"},
         {"name": "script", "mount_path": "/script", "read_only": True},
-        {"name": "status", "mount_path": "/run/node-mirror"},
+        {"name": "run", "mount_path": "/run/node-mirror"},
+        *(
+            {"name": _secret(host, "-"), "mount_path": f"/login/{host}", "read_only": True}
+            for host in with_login
+        ),
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "node", "host_path": {"path": "/", "type": "Directory"}},
@@ -271,21 +290,20 @@ def pod(
             "host_path": {"path": _CONFIG_FOLDER, "type": "DirectoryOrCreate"},
         },
         {"name": "script", "config_map": {"name": script}},
-        {"name": "status", "empty_dir": {"medium": "Memory", "size_limit": "1Mi"}},
-    ]
-    if has_login:
-        mounts.append({"name": "login", "mount_path": "/login", "read_only": True})
-        volumes.append(
+        {"name": "run", "empty_dir": {"medium": "Memory", "size_limit": "1Mi"}},
+        *(
             {
-                "name": "login",
+                "name": _secret(host, "-"),
                 "secret": {
-                    "secret_name": _LOGIN,
+                    "secret_name": _secret(host),
                     "default_mode": 0o400,
                     "items": [{"key": key, "path": key} for key in ("username", "password")],
                 },
             }
-        )
-    command = ["sh", "/script/node-mirror.sh"]
+            for host in with_login
+        ),
+    ]
+    command = ["sh", "/script/pod.sh"]
     return {
         "service_account_name": account,
         "automount_service_account_token": True,
@@ -295,21 +313,25 @@ def pod(
         "dns_policy": "Default",
         "tolerations": [{"operator": "Exists"}],
         "node_selector": {"kubernetes.io/os": "linux"},
-        "termination_grace_period_seconds": GRACE_SECONDS,
-        "image_pull_secrets": [{"name": _LOGIN}] if has_login else [],
+        "affinity": {"node_affinity": _nodes()},
+        # Nodes that are put back restart containerd in turn, too.
+        "termination_grace_period_seconds": args.restart_window_seconds + 180,
+        "image_pull_secrets": [{"name": _secret(host)} for host in with_login],
         "volumes": volumes,
         "containers": [
             {
                 "name": DAEMON_SET,
                 "image": args.image,
+                # Also for `latest`: a node that starts again needs no proxy for its Pod.
+                "image_pull_policy": "IfNotPresent",
                 "command": [*command, "run"],
                 "env": [
                     *({"name": name, "value": value} for name, value in environment.items()),
-                    {"name": "MIRROR_NODE_NAME", **node_name},
+                    {"name": "POD_NODE_NAME", **node_name},
                 ],
                 "readiness_probe": {
                     "exec_": {"command": [*command, "ready"]},
-                    "period_seconds": args.interval_seconds,
+                    "period_seconds": 5,
                     "timeout_seconds": 5,
                     "failure_threshold": 1,
                 },
@@ -321,6 +343,40 @@ def pod(
                 "volume_mounts": mounts,
             }
         ],
+    }
+
+
+def _nodes() -> Any:
+    """The affinity for nodes that have a containerd and are not left out."""
+    unwanted = {**_VIRTUAL_NODES, EXCLUDE_LABEL: "disabled"}
+    return {
+        "required_during_scheduling_ignored_during_execution": {
+            "node_selector_terms": [
+                {
+                    "match_expressions": [
+                        {"key": key, "operator": "NotIn", "values": [value]}
+                        for key, value in unwanted.items()
+                    ]
+                }
+            ]
+        }
+    }
+
+
+def _with_login(args: NodeMirrorArgs) -> list[tuple[Proxy, ProxyLogin]]:
+    return [(each, args.logins[each.host]) for each in args.proxies if each.host in args.logins]
+
+
+def _secret(host: str, dot: str = ".") -> str:
+    """The name of the Secret with a proxy's login; with `dot="-"` that of its volume."""
+    return "proxy-login" if host == DOCKER_HUB else f"proxy-login-{host.replace('.', dot)}"
+
+
+def node_settings(args: NodeMirrorArgs) -> dict[str, str]:
+    """The settings of node.sh, as environment variables."""
+    return {
+        **({"MIRROR_STRICT": "true"} if args.strict else {}),
+        "MIRROR_RESTART": args.restart_command,
     }
 
 
@@ -343,62 +399,66 @@ def security(*, privileged: bool) -> dict[str, Any]:
 
 
 def node_pool_script(args: NodeMirrorArgs, script: str) -> pulumi.Output[str]:
-    """The script with its settings and login, for a new node to run once; secret.
+    """node.sh with its settings and list, for a new node to run once; secret.
 
     It never fails a node's start: a node on which it cannot work pulls as before.
     """
-    has_login = args.username is not None and args.password is not None
-    files = {
-        "username": args.username if has_login else None,
-        "password": args.password if has_login else None,
-        "ca.crt": args.ca_certificate,
-    }
-    values: pulumi.Output[Any] = pulumi.Output.all(settings=settings(args), files=files)
-    return pulumi.Output.secret(
-        values.apply(lambda known: packed(script, known["settings"], known["files"]))
+    proxies = [
+        pulumi.Output.all(
+            each.domain,
+            *((login.username, login.password) if (login := args.logins.get(each.host)) else ()),
+        )
+        for each in args.proxies
+    ]
+
+    def script_for(known: Sequence[Any]) -> str:
+        *domains, authority = known
+        lines = [
+            f"{host} {domain} {encoded_login(*login)}".rstrip()
+            for each, (domain, *login) in zip(args.proxies, domains, strict=True)
+            for host in containerd_hosts(each.host)
+        ]
+        text = packed(script, node_settings(args), "\n".join([*lines, pem(authority or "")]))
+        length = len(base64.b64encode(text.encode()))
+        if length > NODE_POOL_BYTES:
+            pulumi.log.warn(
+                f"the output nodePoolScripts: a script is {length} bytes long in base64, and VKE"
+                f" takes {NODE_POOL_BYTES}. Shorten nodeMirror.caCertificate to the one root that"
+                " signed the proxy's certificate."
+            )
+        return text
+
+    return pulumi.Output.secret(pulumi.Output.all(*proxies, args.ca_certificate).apply(script_for))
+
+
+def encoded_login(username: str = "", password: str = "") -> str:
+    """A login as an Authorization header takes it; empty for none."""
+    return base64.b64encode(f"{username}:{password}".encode()).decode() if password else ""
+
+
+def pem(text: str) -> str:
+    """The certificates in a PEM file, without what is written around them."""
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    return "\n".join(
+        f"{begin}{each.partition(end)[0]}{end}" for each in text.split(begin)[1:] if end in each
     )
 
 
-_PACKED = """\
-#!/bin/sh
-packed='
-{packed}'
-folder=/run/node-mirror.given
-(
-umask 077
-mkdir -p $folder && printf %s "$packed" | base64 -d | gzip -dc >$folder/run &&
-  sh $folder/run $folder
-)
-rm -rf $folder
-exit 0
-"""
+def packed(script: str, settings: Mapping[str, str], mirrors: str) -> str:
+    """node.sh, its settings and its list in one script; the same input gives the same text.
 
-
-def packed(script: str, settings: Mapping[str, str], files: Mapping[str, str | None]) -> str:
-    """The script with its settings and the files that they stand for, in one script.
-
-    By gzip and base64, without comments: user data may have 16 KB, says
-    https://www.volcengine.com/docs/6396/79337. The same input gives the same script.
+    By gzip and base64: in plain it would be longer than NODE_POOL_BYTES allows.
+    `sed 's/.*echo //; s/ .*//' | base64 -d | gzip -dc` shows it.
     """
     lines = [f"export {key}={shlex.quote(value)}" for key, value in settings.items()]
-    for file, content in files.items():
-        if content is not None:
-            encoded = base64.b64encode(content.encode()).decode()
-            lines.append(f'printf %s {encoded} | base64 -d >"$1"/{file}')
-    if files.get("password") is not None:
-        lines.append('export MIRROR_LOGIN_DIR="$1"')
-    if files.get("ca.crt") is not None:
-        lines.append('export MIRROR_CA_FILE="$1"/ca.crt')
-    text = "\n".join([*lines, "set -- once", without_comments(script)])
-    return _PACKED.format(
-        packed=base64.encodebytes(gzip.compress(text.encode(), mtime=0)).decode().strip()
-    )
+    text = "\n".join([*lines, stripped(script), "main apply <<'LIST'", mirrors.strip(), "LIST", ""])
+    zipped = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return f"#!/bin/sh\necho {zipped} | base64 -d | gzip -dc | sh\nexit 0\n"
 
 
-def without_comments(script: str) -> str:
-    """A shell script without its empty lines and those that are comments as a whole.
-
-    In its awk programs they are the same, and no text that it writes has such a line.
-    """
-    lines = (line for line in script.splitlines() if not line.lstrip().startswith("#"))
-    return "\n".join(line for line in lines if line.strip()) + "\n"
+def stripped(script: str) -> str:
+    """node.sh without comments, indentation, its last line, and the part that only removal uses."""
+    kept, _, rest = script.partition("# ---- taking back")
+    kept += rest.partition("# ---- end of taking back")[2].partition("\n")[2]
+    lines = [line.strip() for line in kept.removesuffix('main "$@"\n').splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith("#"))

@@ -11,7 +11,7 @@ from components.cluster_proxy import ClusterProxyArgs
 from components.credential_addon import CredentialAddonArgs
 from components.image_redirect import ImageRedirectArgs
 from components.kyverno import KyvernoArgs
-from components.node_mirror import NodeMirrorArgs
+from components.node_mirror import NodeMirrorArgs, ProxyLogin
 from components.policy import OLDEST_KUBERNETES_THAT_WARNS, minor
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
 from components.pull_check import PullCheckArgs
@@ -207,14 +207,22 @@ def _vci_mirror(settings: Settings, registry: ProxyRegistry) -> VciMirrorArgs:
 
 def _node_mirror(settings: Settings, registry: ProxyRegistry) -> NodeMirrorArgs:
     mirror = settings.node_mirror
-    login = settings.login.password if settings.registry.private_namespaces else None
-    return NodeMirrorArgs(
+    password = secret(settings.login.password) if settings.registry.private_namespaces else None
+    proxy = Proxy(
+        host=DOCKER_HUB,
         domain=registry.domain,
+        namespaces={each.name: each.access for each in settings.registry.namespaces},
+    )
+    login = ProxyLogin(username=registry.username, password=password) if password else None
+    return NodeMirrorArgs(
+        proxies=[proxy],
+        logins={DOCKER_HUB: login} if login else {},
         image=mirror.image or pulumi.Output.concat(registry.domain, "/library/busybox:latest"),
-        username=registry.username if login else None,
-        password=secret(login),
         strict=mirror.strict,
         ca_certificate=mirror.ca_certificate,
         restart_command=mirror.restart_command,
+        interval_seconds=mirror.interval_seconds,
+        restart_window_seconds=mirror.restart_window_seconds,
+        max_unavailable=mirror.max_unavailable,
         privileged=mirror.privileged,
     )

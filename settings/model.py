@@ -28,6 +28,7 @@ from settings.types import (
     LoginPassword,
     Matching,
     NamespaceName,
+    NodesAtATime,
     PodLabel,
     Region,
     RegistryHost,
@@ -241,11 +242,17 @@ class NodeMirror(Section):
     image: NonEmpty | None = None
     """What the DaemonSet runs, a busybox; `library/busybox:latest` of the proxy when not set."""
     strict: bool = False
-    """Do not fall back to Docker Hub while the proxy fails."""
+    """Never ask Docker Hub, not even for namespaces that the proxy does not serve."""
     ca_certificate: Certificate | None = None
     """The authority that signed the proxy's certificate, PEM, if nodes do not trust it already."""
     restart_command: NonEmpty = "systemctl restart containerd"
     """What restarts containerd, where its config.toml has to change."""
+    interval_seconds: Annotated[int, Field(ge=5, le=3600, strict=True)] = 30
+    """Time between two looks of a Pod at its node and the proxy."""
+    restart_window_seconds: Annotated[int, Field(ge=0, le=3600, strict=True)] = 300
+    """The time over which nodes that have to restart containerd at once spread it."""
+    max_unavailable: NodesAtATime = 1
+    """How many nodes get an updated Pod at a time: a number, or a percentage such as `10%`."""
     privileged: bool = False
     """Run the DaemonSet's Pods privileged, where a node's confinement asks for it."""
 

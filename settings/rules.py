@@ -411,6 +411,19 @@ def _public_beside_an_account(settings: Settings) -> Iterator[str]:
         )
 
 
+def _strict_nodes(settings: Settings) -> Iterator[str]:
+    """Where nodes do not ask Docker Hub at all; hosts.toml knows registries, not namespaces."""
+    clusters = [each.name for each in settings.clusters if Way.NODES in each.ways]
+    if clusters and settings.node_mirror.strict:
+        served = ", ".join(each.name for each in settings.registry.namespaces)
+        yield (
+            f"nodeMirror.strict is true: the nodes of {', '.join(clusters)} pull nothing else of"
+            f" Docker Hub than the namespaces {served}. An image of any other namespace is not"
+            " pulled at all, and without the proxy none is. Add the namespaces in use to"
+            " registry.namespaces, or set nodeMirror.strict to false."
+        )
+
+
 def warnings(settings: Settings) -> list[str]:
     """What may go wrong although the config is valid."""
     notes: list[str] = []
@@ -428,6 +441,7 @@ def warnings(settings: Settings) -> list[str]:
         )
     notes.extend(_native_engine_is_off(settings))
     notes.extend(_public_beside_an_account(settings))
+    notes.extend(_strict_nodes(settings))
     if settings.registry.replacement_allowed():
         notes.append(
             "registry.allowReplacementOn is today: every `pulumi up` until the day ends (UTC)"

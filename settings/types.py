@@ -215,6 +215,18 @@ def _login_password(value: SecretStr) -> SecretStr:
     return value
 
 
+def _nodes_at_a_time(value: int | str) -> int | str:
+    """Refuse what Kubernetes does not take as `maxUnavailable`."""
+    if isinstance(value, bool) or not re.fullmatch(
+        r"[1-9]\d*" if isinstance(value, int) else r"([1-9]\d?|100)%", str(value)
+    ):
+        raise rejected("a number from 1 on, or a percentage such as 10%", "write 1, or 10%")
+    return value
+
+
+NodesAtATime = Annotated[int | str, AfterValidator(_nodes_at_a_time)]
+
+
 LoginPassword = Annotated[Secret, AfterValidator(_login_password)]
 
 

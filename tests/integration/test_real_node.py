@@ -52,11 +52,19 @@ NODE_MIRROR = """\
 import json
 import pulumi
 import pulumi_kubernetes
-from components.node_mirror import NodeMirror, NodeMirrorArgs
+from components.node_mirror import NodeMirror, NodeMirrorArgs, ProxyLogin
+from components.types import Access, Proxy
 given = json.loads({given!r})
-given["password"] = pulumi.Output.secret(given["password"])
-provider = pulumi_kubernetes.Provider("real", kubeconfig=given.pop("kubeconfig"))
-NodeMirror("nodes", NodeMirrorArgs(**given), pulumi.ResourceOptions(providers=[provider]))
+provider = pulumi_kubernetes.Provider("real", kubeconfig=given["kubeconfig"])
+access = {{"library": Access.PUBLIC, "bitnami": Access.PRIVATE}}
+password = pulumi.Output.secret(given["password"])
+args = NodeMirrorArgs(
+    proxies=[Proxy(host="docker.io", domain=given["domain"], namespaces=access)],
+    logins={{"docker.io": ProxyLogin(username=given["username"], password=password)}},
+    image=given["image"],
+    restart_window_seconds=5,
+)
+NodeMirror("nodes", args, pulumi.ResourceOptions(providers=[provider]))
 """
 HOSTS_TOML = """\
 server = "https://registry-1.docker.io"
@@ -384,13 +392,15 @@ def test_there_is_no_way_out_of_the_node(joined: Joined) -> None:
 
 
 @pytest.mark.parametrize("version", list(Containerd), ids=lambda version: f"containerd-{version}")
-def test_the_node_mirror_restarts_a_real_node_under_its_lease_and_puts_it_back(
+def test_the_node_mirror_is_rolled_out_to_a_real_node_and_puts_it_back(
     cluster: Cluster, version: Containerd, tmp_path: Path
 ) -> None:
     """With its own account's rights, its Pod's own capabilities, and the API server's Service."""
-    namespace = NODES_NAMESPACE
-    core, leases = client.CoreV1Api(cluster.api), client.CoordinationV1Api(cluster.api)
+    core = client.CoreV1Api(cluster.api)
     daemon_sets = client.AppsV1Api(cluster.api)
+    for name, labels in OTHER_NODES.items():
+        virtual: Any = {"metadata": {"name": name, "labels": labels}}
+        core.create_node(virtual)
     with cluster.start_node(version, registry_folder=None) as node:
         joined = Joined(cluster=cluster, node=node)
         found = joined.run("cat", "/etc/containerd/config.toml")
@@ -398,31 +408,45 @@ def test_the_node_mirror_restarts_a_real_node_under_its_lease_and_puts_it_back(
         deploy_node_mirror(cluster, tmp_path)
         second = joined.main_process("containerd")
         assert second != first
-        lease: Any = leases.read_namespaced_lease(node_mirror.LEASE, namespace)
-        assert lease.spec.holder_identity == ""
+        daemon_set: Any = daemon_sets.read_namespaced_daemon_set(
+            node_mirror.DAEMON_SET, NODES_NAMESPACE
+        )
+        assert daemon_set.status.desired_number_scheduled == 1
         before = len(cluster.pulls("library/nginx"))
         pod = cluster.run("nginx:1.28", "nginx")
-        wait.until(lambda: is_ready(cluster.pod(pod)), "the Pod is Ready")
+        wait.until(lambda: is_ready(cluster.pod(pod)), f"{pod} is ready")
         assert len(cluster.pulls("library/nginx")) > before
 
         daemon_sets.delete_namespaced_daemon_set(
-            node_mirror.DAEMON_SET, namespace, propagation_policy="Foreground"
+            node_mirror.DAEMON_SET, NODES_NAMESPACE, propagation_policy="Foreground"
         )
         wait.until(
-            lambda: not _items(daemon_sets.list_namespaced_daemon_set(namespace)),
+            lambda: not _items(daemon_sets.list_namespaced_daemon_set(NODES_NAMESPACE)),
             "the DaemonSet is gone",
         )
         assert joined.main_process("containerd") != second
         assert joined.run("cat", "/etc/containerd/config.toml") == found
         assert joined.run("ls", "-A", "/etc/containerd") == "config.toml\n"
-        after: Any = leases.read_namespaced_lease(node_mirror.LEASE, namespace)
-        assert after.spec.holder_identity == ""
-        assert after.metadata.resource_version != lease.metadata.resource_version
-        core.delete_namespace(namespace)
+        core.delete_namespace(NODES_NAMESPACE)
         wait.until(
-            lambda: namespace not in [each.metadata.name for each in _items(core.list_namespace())],
+            lambda: (
+                NODES_NAMESPACE
+                not in [each.metadata.name for each in _items(core.list_namespace())]
+            ),
             "the namespace is gone",
         )
+
+
+OTHER_NODES = {
+    "vci-cn-beijing-a": {
+        "kubernetes.io/os": "linux",
+        "type": "virtual-kubelet",
+        "vci.vke.volcengine.com/node-type": "vci",
+        "node.kubernetes.io/instance-type": "virtual-node",
+    },
+    "left-out": {"kubernetes.io/os": "linux", node_mirror.EXCLUDE_LABEL: "disabled"},
+}
+"""Nodes that are to have no Pod, and where none would ever be ready."""
 
 
 def deploy_node_mirror(cluster: Cluster, folder: Path) -> None:

@@ -1,16 +1,17 @@
-"""What node-mirror.sh does to real containerd, proven by the proxy's access log."""
+"""What node.sh does to real containerd, proven by the proxy's access log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from tests.support.containerd import NodeError
-from tests.support.node_stage import FRESH, IMAGE, PATCHES, Node
+from tests.support.node_stage import FRESH, HOSTS, IMAGE, PATCHES, STATE, Node
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 
@@ -19,7 +20,7 @@ OWN = {"certs.d/docker.io/hosts.toml": OWN_HOSTS}
 
 
 def in_place(node: Node) -> None:
-    done = node.script("once")
+    done = node.apply()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("in-place: ")
 
@@ -66,6 +67,8 @@ def test_a_config_path_of_two_folders_is_replaced_by_one(node: Node) -> None:
         pytest.param("fresh", OWN, id="an own hosts.toml"),
         pytest.param("# mine\nversion = 2\n[debug]\n  level = 'info' # loud\n", {}, id="comments"),
         pytest.param("version = 2 # of containerd 1.3\n", {}, id="a comment beside the version"),
+        pytest.param("version = 2\n[debug]\nlevel = 'info'", {}, id="no newline at the end"),
+        pytest.param("version = 2\n\n# a\\nb: '\\t'\n\n\n", {}, id="backslashes and empty lines"),
     ],
 )
 def test_removal_leaves_every_byte_as_it_was(
@@ -77,14 +80,14 @@ def test_removal_leaves_every_byte_as_it_was(
     found = node.tree()
     in_place(node)
     assert node.pulled_through_the_proxy()
-    done = node.script("remove")
+    done = node.remove()
     assert done.returncode == 0, done.stdout + done.stderr
     assert node.tree() == found
     assert not node.pulled_through_the_proxy()
 
 
 @pytest.mark.parametrize("name", ["config.toml", "certs.d/docker.io/hosts.toml"])
-def test_removal_brings_symbolic_links_back_and_leaves_what_they_lead_to(
+def test_removal_leaves_symbolic_links_and_what_they_lead_to_as_they_were(
     node: Node, name: str
 ) -> None:
     texts = {"config.toml": FRESH[node.version], "certs.d/docker.io/hosts.toml": OWN_HOSTS}
@@ -95,11 +98,10 @@ def test_removal_brings_symbolic_links_back_and_leaves_what_they_lead_to(
     found = node.tree()
     in_place(node)
     assert node.pulled_through_the_proxy()
-    assert node.tree()["mine/real.toml"] == found["mine/real.toml"]
-    node.world.fault("refuse")
-    assert node.script("step", MIRROR_FAILURES="1").stdout.startswith("withdrawn: ")
+    assert node.config.is_symlink() == (name == "config.toml")
+    assert node.apply("").stdout == "in-place: no mirrors\n"
     assert (node.hosts.is_symlink(), node.hosts.read_text()) == (link == node.hosts, OWN_HOSTS)
-    assert node.script("remove").returncode == 0
+    assert node.remove().returncode == 0
     assert node.tree() == found
 
 
@@ -131,8 +133,11 @@ def test_a_config_that_was_changed_in_other_ways_takes_no_restart(node: Node) ->
 
 def test_a_restart_that_changes_nothing_is_not_repeated(node: Node) -> None:
     node.config.write_text(PATCHES[node.version].format(path="/etc/containerd/certs.d"))
-    said = [node.script("step", MIRROR_RESTART="true").stderr for _ in range(3)]
-    assert [each.count("restarting containerd") for each in said] == [1, 0, 0]
+    note = node.containerd.root / "run/restarts"
+    for _ in range(3):
+        assert node.apply(MIRROR_RESTART="echo restart >>/run/restarts").returncode == 0
+    assert note.read_text() == "restart\n"
+    note.unlink()
 
 
 def test_a_config_of_others_that_containerd_does_not_come_up_with_is_left_alone(
@@ -140,11 +145,17 @@ def test_a_config_of_others_that_containerd_does_not_come_up_with_is_left_alone(
 ) -> None:
     text = PATCHES[node.version].format(path="/etc/containerd/certs.d")
     node.config.write_text(text)
-    given = {"MIRROR_RESTART": "systemctl stop containerd", "MIRROR_RESTART_SECONDS": "1"}
-    for restarts in (1, 0):
-        done = node.script("step", **given)
+    note = node.containerd.root / "run/restarts"
+    given = {
+        "MIRROR_RESTART": "echo restart >>/run/restarts; systemctl stop containerd",
+        "MIRROR_RESTART_SECONDS": "1",
+    }
+    for _ in range(2):
+        done = node.apply(**given)
         assert done.stdout.startswith("refused: containerd did not come up healthy"), done.stdout
-        assert done.stderr.count("restarting containerd") == restarts
+    # Once with the config, once more since a containerd that is down helps nobody.
+    assert note.read_text() == "restart\n" * 2
+    note.unlink()
     assert node.config.read_text() == text
     assert not node.hosts.exists()
 
@@ -152,7 +163,7 @@ def test_a_config_of_others_that_containerd_does_not_come_up_with_is_left_alone(
 def test_a_conflicting_config_is_refused_with_its_reason(node: Node) -> None:
     config = FRESH[node.version] + PATCHES["mirrors " + node.version]
     node.containerd.reset(config)
-    done = node.script("once")
+    done = node.apply()
     assert done.returncode == 1
     assert done.stdout.startswith("refused: ")
     assert "registry.mirrors.docker.io" in done.stdout
@@ -165,89 +176,135 @@ def test_a_certificate_authority_that_did_not_sign_is_not_written(
     node: Node, tmp_path: Path
 ) -> None:
     other = Authority.create(tmp_path / "other").certificate
-    done = node.script("once", MIRROR_CA_FILE=str(other))
-    assert done.stdout.startswith("waiting: the certificate of ")
+    done = node.apply(node.mirrors(ca=other.read_text()))
+    assert done.stdout == f"waiting: {node.world.domain} answers 000\n"
     assert not node.hosts.exists()
     assert not node.pulled_through_the_proxy()
 
 
 def test_the_right_certificate_authority_is_kept_on_the_node(node: Node) -> None:
-    done = node.script("once", MIRROR_CA_FILE=str(node.world.ca_certificate))
+    done = node.apply(node.mirrors(ca=node.world.ca_certificate.read_text()))
     assert done.returncode == 0, done.stdout
     assert 'ca = "/etc/containerd/dockerhub-mirror/ca.crt"' in node.hosts.read_text()
     assert node.pulled_through_the_proxy()
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
+    "fault",
     [
-        pytest.param({"kind": "refuse"}, "refuses connections", id="down"),
-        pytest.param({"kind": "black-hole"}, "does not answer within 1 s", id="black hole"),
-        pytest.param({"kind": "silent"}, "does not answer within 1 s", id="silent"),
-        pytest.param({"kind": "drop"}, "cannot be asked", id="dropped"),
-        pytest.param({"kind": "status", "status": 401}, "refuses the login", id="401"),
-        pytest.param({"kind": "status", "status": 403}, "answers 403", id="403"),
-        pytest.param({"kind": "status", "status": 429}, "answers 429", id="429"),
-        pytest.param({"kind": "status", "status": 503}, "answers 503", id="503"),
+        pytest.param({"kind": "refuse"}, id="down"),
+        pytest.param({"kind": "drop"}, id="dropped"),
+        pytest.param({"kind": "status", "status": 403}, id="403"),
+        pytest.param({"kind": "status", "status": 429}, id="429"),
+        pytest.param({"kind": "status", "status": 503}, id="503"),
     ],
 )
-def test_nothing_is_written_while_the_proxy_fails(
-    node: Node, fault: dict[str, object], reason: str
-) -> None:
+def test_nothing_is_written_while_the_proxy_fails(node: Node, fault: dict[str, Any]) -> None:
     found = node.tree()
-    node.world.fault(**fault)  # type: ignore[arg-type]
-    done = node.script("once")
+    node.world.fault(**fault)
+    done = node.apply()
     assert done.returncode == 1
-    assert done.stdout.startswith("waiting: ")
-    assert reason in done.stdout
-    node.script("remove")
+    assert done.stdout == f"waiting: {node.world.domain} answers {fault.get('status', '000')}\n"
+    node.remove()
     assert node.tree() == found
     assert node.containerd.restarts == 0
 
 
-def test_a_wrong_login_is_not_written(node: Node) -> None:
-    (node.login / "password").write_text("wrong")
-    assert "refuses the login" in node.script("once").stdout
-    assert not node.hosts.exists()
-
-
-def test_a_password_that_no_header_and_no_config_can_hold_is_refused(node: Node) -> None:
-    (node.login / "password").write_text("Pass\nw0rd")
-    assert node.script("once").stdout.startswith("refused: there is a control character in")
-    assert not node.hosts.exists()
-
-
-def test_the_mirror_is_withdrawn_and_put_back_with_patience(node: Node) -> None:
+def test_a_host_that_is_no_longer_listed_has_its_own_hosts_file_again(node: Node) -> None:
+    node.containerd.reset(FRESH[node.version], OWN)
     in_place(node)
-    node.world.fault("black-hole")
-    said = [node.script("step", MIRROR_FAILURES="3").stdout.split(":")[0] for _ in range(4)]
-    assert said == ["failing", "failing", "withdrawn", "withdrawn"]
-    assert not node.hosts.exists()
-    node.containerd.remove(IMAGE)
-    assert node.containerd.pull(IMAGE) < 5
-    node.world.fault(None)
-    said = [node.script("step", MIRROR_SUCCESSES="2").stdout.split(":")[0] for _ in range(2)]
-    assert said == ["withdrawn", "in-place"]
+    assert node.apply("").stdout == "in-place: no mirrors\n"
+    assert node.hosts.read_text() == OWN_HOSTS
+    assert not node.pulled_through_the_proxy()
+    in_place(node)
     assert node.pulled_through_the_proxy()
     assert node.containerd.restarts == 1
 
 
-def test_one_failure_withdraws_nothing(node: Node) -> None:
+@pytest.mark.parametrize("host", ["registry-1.docker.io", "index.docker.io"])
+def test_docker_hubs_other_names_come_through_the_proxy_too(node: Node, host: str) -> None:
     in_place(node)
-    for _ in range(3):
-        node.world.fault("status", status=503)
-        assert node.script("step", MIRROR_FAILURES="2").stdout.startswith("failing: ")
-        node.world.fault(None)
-        assert node.script("step", MIRROR_FAILURES="2").stdout.startswith("in-place: ")
-    assert node.hosts.exists()
+    assert node.pulled_through_the_proxy(f"{host}/library/nginx:latest")
 
 
-def test_withdrawal_leaves_the_nodes_own_hosts_file_in_force(node: Node) -> None:
+def test_what_somebody_else_wrote_later_is_left_alone_and_outlives_removal(node: Node) -> None:
     node.containerd.reset(FRESH[node.version], OWN)
     in_place(node)
-    node.world.fault("refuse")
-    assert node.script("step", MIRROR_FAILURES="1").stdout.startswith("withdrawn: ")
-    assert node.hosts.read_text() == OWN_HOSTS
+    theirs = 'server = "https://registry-1.docker.io"\n[host."http://127.0.0.1:30020"]\n'
+    node.hosts.write_text(theirs)
+    for _ in range(2):
+        done = node.apply()
+        assert done.stdout.startswith("refused: somebody else wrote"), done.stdout
+        assert "docker.io/hosts.toml" in done.stdout
+        assert node.hosts.read_text() == theirs
+    assert node.remove().returncode == 0
+    assert node.hosts.read_text() == theirs
+    assert "certs.d/registry-1.docker.io" not in node.tree()
+
+
+def test_a_mirror_that_somebody_deleted_is_put_in_place_again(node: Node) -> None:
+    in_place(node)
+    node.hosts.unlink()
+    in_place(node)
+    assert node.pulled_through_the_proxy()
+
+
+GPU = {
+    "conf.d/99-nvidia.toml": """\
+version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "nvidia"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.nvidia.options]
+BinaryName = "/usr/bin/nvidia-container-runtime"
+"""
+}
+
+
+def test_a_gpu_node_whose_drop_in_decides_keeps_its_runtime_and_pulls_through_the_proxy(
+    node: Node,
+) -> None:
+    node.containerd.reset('version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n', GPU)
+    found = node.tree()
+    in_place(node)
+    assert node.pulled_through_the_proxy()
+    dump = node.containerd.run(["containerd", "config", "dump"]).stdout
+    assert "nvidia-container-runtime" in dump
+    # The toolkit writes its file anew, and restarts containerd.
+    (node.config.parent / "conf.d/99-nvidia.toml").write_text(GPU["conf.d/99-nvidia.toml"])
+    node.containerd.run(["systemctl", "restart", "containerd"])
+    node.containerd.wait_ready()
+    in_place(node)
+    assert node.pulled_through_the_proxy()
+    assert node.remove().returncode == 0
+    assert node.tree() == found
+
+
+def test_what_somebody_changed_in_the_config_meanwhile_stays_on_removal(node: Node) -> None:
+    in_place(node)
+    node.config.write_text(f"{node.config.read_text()}[debug]\n  level = 'info'\n")
+    assert node.remove().returncode == 0
+    assert node.config.read_text() == f"{FRESH[node.version]}[debug]\n  level = 'info'\n"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param("HTTPS_PROXY=http://127.0.0.1:9", id="one that is not there"),
+        pytest.param('"HTTPS_PROXY=http://127.0.0.1:9" NO_PROXY=localhost,10.0.0.0/8', id="quoted"),
+    ],
+)
+def test_a_proxy_that_containerd_cannot_reach_is_no_mirror(node: Node, unit: str) -> None:
+    environment = node.containerd.binaries.parent / "environment"
+    environment.write_text(unit)
+    try:
+        assert node.apply().stdout.startswith("waiting: ")
+        assert not node.hosts.exists()
+        environment.write_text(f"{unit} NO_PROXY=localhost,{node.world.domain}")
+        in_place(node)
+    finally:
+        environment.unlink()
 
 
 @pytest.mark.parametrize("status", [401, 404, 503])
@@ -274,23 +331,21 @@ def test_damaged_content_is_never_accepted_and_goes_unnoticed_until_the_mirror_i
     node.containerd.remove(IMAGE)
     with pytest.raises(NodeError, match="commit digest sha256:"):
         node.containerd.pull(IMAGE)
-    assert node.script("step").stdout.startswith("in-place: ")
-    assert node.script("remove").returncode == 0
+    in_place(node)
+    assert node.remove().returncode == 0
     wait.until(lambda: pulls(node), "it is pulled", timeout=30)
 
 
 def test_strict_asks_the_proxy_alone(node: Node) -> None:
-    done = node.script("once", MIRROR_STRICT="true")
+    done = node.apply(MIRROR_STRICT="true")
     assert done.returncode == 0, done.stdout + done.stderr
     before = node.world.hub.connections
     assert node.pulled_through_the_proxy()
     node.world.fault("status", status=503)
-    assert node.script("step", MIRROR_STRICT="true", MIRROR_FAILURES="1").stdout.startswith(
-        "failing: "
-    )
-    node.containerd.remove(IMAGE)
-    with pytest.raises(NodeError):
-        node.containerd.pull(IMAGE, timeout=30)
+    for image in (IMAGE, "registry-1.docker.io/library/nginx:latest"):
+        node.containerd.remove(image)
+        with pytest.raises(NodeError):
+            node.containerd.pull(image, timeout=30)
     assert node.world.hub.connections == before
 
 
@@ -298,44 +353,43 @@ def test_a_new_password_reaches_the_node_without_a_restart(node: Node) -> None:
     in_place(node)
     password = f"Passw0rd-{len(node.world.passwords) + 1}"
     node.world.set_password(password)
-    assert node.script("step").stdout.startswith("failing: ")
     (node.login / "password").write_text(password)
-    assert node.script("step").stdout.startswith("in-place: ")
+    assert node.apply(node.mirrors(kind="basic")).stdout.startswith("in-place: ")
     assert node.pulled_through_the_proxy()
     assert node.containerd.restarts == 1
 
 
 def test_the_login_is_in_a_private_file_and_nowhere_else(node: Node, tmp_path: Path) -> None:
     words = tmp_path / "words"
-    done = node.script("once", **node.traced(tmp_path / "traced", words))
+    done = node.apply(**node.traced(tmp_path / "traced", words))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert node.hosts.stat().st_mode & 0o777 == 0o600
     shown = words.read_text() + done.stdout + done.stderr
     assert "curl" in shown
     assert node.world.passwords[-1] not in shown
     assert node.encoded_login() not in shown
-    others = [
+    holding = [
         each
         for each in node.config.parent.rglob("*")
-        if each.is_file() and each != node.hosts and node.encoded_login() in each.read_text()
+        if each.is_file() and node.encoded_login() in each.read_text()
     ]
-    assert others == []
+    assert {each.parent.name for each in holding} == set(HOSTS)
+    assert {each.stat().st_mode & 0o777 for each in holding} == {0o600}
 
 
 def test_a_containerd_that_does_not_come_back_gets_its_config_back(node: Node) -> None:
     found = node.config.read_bytes()
     given = {"MIRROR_RESTART": "systemctl stop containerd", "MIRROR_RESTART_SECONDS": "1"}
-    done = node.script("once", **given)
+    done = node.apply(**given)
     assert done.stdout.startswith("refused: containerd did not come up healthy")
     assert node.config.read_bytes() == found
     assert not node.hosts.exists()
     node.containerd.run(["systemctl", "restart", "containerd"])
     node.containerd.wait_ready()
-    assert node.script("once").stdout.startswith("refused: containerd did not come up healthy")
+    assert node.apply().stdout.startswith("refused: containerd did not come up healthy")
     assert node.containerd.restarts == 1
 
 
-@pytest.mark.parametrize("next_mode", ["once", "remove", "once while the proxy is down"])
+@pytest.mark.parametrize("next_mode", ["apply", "remove", "apply while the proxy is down"])
 def test_a_run_killed_before_containerd_has_its_own_config_again_is_made_good(
     node: Node, tmp_path: Path, next_mode: str
 ) -> None:
@@ -346,20 +400,20 @@ def test_a_run_killed_before_containerd_has_its_own_config_again_is_made_good(
         f" {{ touch {tried}; systemctl stop containerd; exit 1; }}"
     }
     words = tmp_path / "words"
-    done = node.script("once", **given, **node.traced(tmp_path / "counted", words))
+    done = node.apply(**given, **node.traced(tmp_path / "counted", words))
     assert done.stdout.startswith("refused: containerd did not come up healthy")
     commands = [line.split()[0] for line in words.read_text().splitlines()]
     node.containerd.reset(FRESH[node.version])
     tried.unlink()
     last = len(commands) - commands[::-1].index("systemctl")
-    node.killed_at(tmp_path / "killed", last, "once", **given)
+    node.killed_at(tmp_path / "killed", last, "apply", **given)
     assert node.config.read_bytes() == found
     with pytest.raises(NodeError):
         node.containerd.pull(IMAGE, timeout=1)
     mode, _, proxy_is_down = next_mode.partition(" ")
     if proxy_is_down:
         node.world.fault("refuse")
-    node.script(mode)
+    node.remove() if mode == "remove" else node.apply()
     node.world.fault(None)
     assert node.config.read_bytes() == found
     node.containerd.pull(IMAGE)
@@ -369,14 +423,14 @@ def test_a_full_disk_breaks_nothing(node: Node) -> None:
     found = node.config.read_bytes()
     with node.small_disk() as fill:
         fill()
-        done = node.script("once")
+        done = node.apply()
         assert done.returncode == 1
-        assert done.stdout.startswith("refused: cannot write")
+        assert done.stdout.startswith("refused: cannot ")
         assert node.config.read_bytes() == found
         assert not node.hosts.exists()
 
 
-@pytest.mark.parametrize("mode", ["once", "remove"])
+@pytest.mark.parametrize("mode", ["apply", "remove"])
 @pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)  # 1.7 takes 1.6's steps
 def test_a_killed_run_leaves_a_working_node_and_the_next_one_repairs_it(
     node: Node, tmp_path: Path, mode: str
@@ -387,21 +441,21 @@ def test_a_killed_run_leaves_a_working_node_and_the_next_one_repairs_it(
     steps = node.count_steps(tmp_path, mode, **given)
     assert steps > 5
     configs = {node.config.read_bytes()}
-    assert node.script("once", **given).returncode == 0
+    assert node.apply(**given).returncode == 0
     wanted, hosts = node.config.read_bytes(), node.hosts.read_bytes()
     configs.add(wanted)
-    assert node.script("remove", **given).returncode == 0
+    assert node.remove(**given).returncode == 0
     for at in range(1, steps + 1):
         if mode == "remove":
-            assert node.script("once", **given).returncode == 0
+            assert node.apply(**given).returncode == 0
         node.killed_at(tmp_path / str(at), at, mode, **given)
         assert node.config.read_bytes() in configs
         assert node.hosts.read_bytes() in (hosts, OWN_HOSTS.encode())
         assert node.containerd.run(["containerd", "config", "dump"]).returncode == 0
-        if mode == "once":
-            assert node.script("once", **given).returncode == 0
+        if mode == "apply":
+            assert node.apply(**given).returncode == 0
             assert (node.config.read_bytes(), node.hosts.read_bytes()) == (wanted, hosts)
-        assert node.script("remove", **given).returncode == 0
+        assert node.remove(**given).returncode == 0
         assert node.tree() == found, f"killed at step {at} of {steps}"
 
 
@@ -411,13 +465,36 @@ def test_no_pull_bypasses_the_proxy_or_fails_while_the_file_is_rewritten(
     in_place(node)
     node.containerd.pull(IMAGE)
     before, records = node.world.hub.connections, len(node.world.records())
-    ca = str(node.world.ca_certificate)
+    ca = node.world.ca_certificate.read_text()
 
     def rewrite(turn: int) -> None:
-        done = node.script("once", MIRROR_CA_FILE=ca if turn % 2 else "")
+        done = node.apply(node.mirrors(ca=ca if turn % 2 else ""))
         assert done.returncode == 0, done.stdout
 
     pulls = while_running(rewrite, 50, lambda: node.containerd.pull(IMAGE), 200)
     assert pulls >= 200
     assert node.world.hub.connections == before
     assert len(node.world.records()) - records >= 200
+
+
+def test_a_run_that_may_not_restart_containerd_stops_before_anything_changes(node: Node) -> None:
+    config = node.config.read_bytes()
+    done = node.apply(MIRROR_MAY_RESTART="false")
+    assert done.returncode == 1
+    assert done.stdout.startswith("restart-needed: /etc/containerd/config.toml")
+    assert node.config.read_bytes() == config
+    assert not node.hosts.exists()
+    in_place(node)
+    placed = node.tree()
+    assert node.remove(MIRROR_MAY_RESTART="false").stdout.startswith("restart-needed: ")
+    assert node.tree() == placed
+    assert node.containerd.restarts == 1
+
+
+def test_a_restart_that_is_due_waits_until_it_may_be_made(node: Node) -> None:
+    in_place(node)
+    (node.containerd.root / STATE / "restart").touch()
+    assert node.apply(MIRROR_MAY_RESTART="false").stdout.startswith("restart-needed: ")
+    assert node.containerd.restarts == 1
+    in_place(node)
+    assert node.containerd.restarts == 2

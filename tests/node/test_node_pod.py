@@ -1,9 +1,11 @@
-"""node-mirror.sh as its DaemonSet's Pod runs it: busybox, the node's root mounted beside it."""
+"""pod.sh as the DaemonSet's Pod runs it: busybox, the node's root mounted beside it."""
 
 from __future__ import annotations
 
 import json
+import os
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
-from tests.support.node_stage import IMAGE, SCRIPT, Node, Pod, World
+from tests.support.node_stage import (
+    IMAGE,
+    NODE_SCRIPT,
+    PATCHES,
+    POD_SCRIPT,
+    STATE,
+    Node,
+    Pod,
+    World,
+)
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
@@ -68,22 +80,18 @@ def api_server(tmp_path: Path) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def start(node: Node, shell: str, tmp_path: Path, api_server: ApiServer) -> Callable[..., object]:
+def start(node: Node, shell: str, api_server: ApiServer) -> Callable[..., object]:
     node.shell = shell
 
     @contextmanager
-    def started() -> Iterator[Pod]:
-        environment = node.settings(
-            MIRROR_HOST_ROOT=str(node.containerd.host_folder),
-            MIRROR_RUN_DIR=str(tmp_path / "run"),
-            MIRROR_INTERVAL="1",
-            MIRROR_FAILURES="2",
-            MIRROR_SUCCESSES="2",
-            MIRROR_DAEMON_SET="node-mirror",
-            MIRROR_SERVICE_ACCOUNT=str(api_server.account),
-            MIRROR_API_SERVER=api_server.url,
+    def started(**more: str) -> Iterator[Pod]:
+        environment = node.pod_settings(
+            POD_DAEMON_SET="node-mirror",
+            POD_ACCOUNT=str(api_server.account),
+            POD_API_SERVER=api_server.url,
+            **more,
         )
-        process = node.containerd.start([shell, "sh", SCRIPT, "run"], environment=environment)
+        process = node.containerd.start([shell, "sh", POD_SCRIPT, "run"], environment=environment)
         try:
             yield Pod(node=node, process=process, environment=environment)
         finally:
@@ -166,12 +174,12 @@ def test_a_new_password_in_the_secret_reaches_the_node(
     assert node.containerd.restarts == 1
 
 
-def test_a_pod_on_a_node_that_is_refused_is_not_ready_and_says_why(
+def test_a_pod_without_its_login_is_not_ready_and_says_why(
     node: Node, start: Callable[..., object]
 ) -> None:
     (node.login / "password").unlink()
     with start() as pod:  # type: ignore[attr-defined]
-        assert pod.wait("refused: ").startswith("refused: there is no username and password")
+        assert "there is no username and password" in pod.wait("withdrawn: ")
     assert not node.hosts.exists()
 
 
@@ -195,7 +203,7 @@ def test_a_node_is_put_back_when_the_login_went_first(
     with start() as pod:  # type: ignore[attr-defined]
         pod.wait("")
         (node.login / "password").unlink()
-        pod.wait("refused: there is no username and password")
+        pod.wait("there is no username and password")
         pod.end()
     assert node.tree() == found
 
@@ -212,3 +220,92 @@ def test_a_pod_keeps_the_login_for_tokens_out_of_its_log_and_takes_it_away(
         log = pod.end()
     assert bearer_only.passwords[-1] not in log
     assert node.tree() == found
+
+
+def test_a_node_waits_for_its_turn_to_restart_containerd(
+    node: Node, start: Callable[..., object]
+) -> None:
+    """Nodes that have to restart at once spread it over a window, by a delay from their names."""
+    config = node.config.read_bytes()
+    # "node" has its turn after 5 of 8 seconds, by cksum.
+    with start(POD_RESTART_WINDOW="8", POD_NEW_SECONDS="0") as pod:  # type: ignore[attr-defined]
+        said = pod.wait("restart-needed: ")
+        assert " s\n" in said
+        assert node.config.read_bytes() == config
+        assert node.containerd.restarts == 0
+        pod.wait("")
+    assert node.containerd.restarts == 1
+    assert node.pulled_through_the_proxy()
+
+
+def test_a_node_that_was_started_just_now_does_not_wait(
+    node: Node, start: Callable[..., object]
+) -> None:
+    with start(POD_RESTART_WINDOW="3600", POD_NEW_SECONDS="99999999") as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+    assert node.containerd.restarts == 1
+
+
+def test_a_node_that_needs_no_restart_does_not_wait(
+    node: Node, start: Callable[..., object]
+) -> None:
+    node.containerd.reset(PATCHES[node.version].format(path="/etc/containerd/certs.d"))
+    with start(POD_RESTART_WINDOW="3600", POD_NEW_SECONDS="0") as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+    assert node.containerd.restarts == 0
+
+
+def test_a_node_that_is_put_back_waits_for_its_turn_but_for_the_mirror(
+    node: Node, start: Callable[..., object], api_server: ApiServer
+) -> None:
+    found = node.tree()
+    api_server.status = 404
+    with start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        asked = len(api_server.asked)
+        assert "in-place: removed" in pod.end()
+        assert len(api_server.asked) == asked + 1
+    assert node.tree() == found
+
+
+def test_turns_are_spread_over_the_window_evenly_and_are_always_the_same() -> None:
+    functions, _, _ = POD_SCRIPT.read_text().rpartition("case ${1:-} in")
+    names = "for i in $(seq 300); do spread 300 cn-beijing-192.168.0.$i; done"
+    done = subprocess.run(
+        ["sh", "-c", f"{functions}\n{names}", "sh"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "POD_PROXIES": ""},
+    )
+    turns = [int(each) for each in done.stdout.split()]
+    per_minute = [sum(turn // 60 == minute for turn in turns) for minute in range(5)]
+    assert sum(per_minute) == 300
+    assert min(per_minute) > 30
+
+
+def test_the_script_is_left_on_the_node_for_an_operator_and_goes_with_the_mirror(
+    node: Node, start: Callable[..., object]
+) -> None:
+    found = node.tree()
+    with start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        copy = node.containerd.root / STATE / "node.sh"
+        wait.until(copy.exists, "the copy is there")
+        assert copy.read_text() == NODE_SCRIPT.read_text()
+        pod.end()
+    done = node.containerd.run(["sh", f"/{STATE}/node.sh", "remove"])
+    assert done.stdout == "in-place: removed\n"
+    assert node.tree() == found
+
+
+def test_what_somebody_else_wrote_later_is_told_and_stays(
+    node: Node, start: Callable[..., object]
+) -> None:
+    with start() as pod:  # type: ignore[attr-defined]
+        pod.wait("")
+        node.hosts.write_text("# theirs\n")
+        assert "somebody else wrote" in pod.wait("refused: ")
+        assert node.hosts.read_text() == "# theirs\n"
+        node.hosts.unlink()
+        pod.wait("")

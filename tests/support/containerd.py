@@ -43,7 +43,11 @@ exec sleep infinity
 """
 _SYSTEMCTL = """\
 #!/bin/sh
-# Stands in for systemd: `systemctl restart containerd`.
+# Stands in for systemd: `systemctl restart containerd`, and `show` of the unit's environment.
+if [ "$1" = show ]; then
+  [ "$3" != Environment ] || cat {folder}/environment 2>/dev/null
+  exit
+fi
 [ "$1 $2" = "stop containerd" ] || [ "$1 $2" = "restart containerd" ] || exit 1
 echo "$1" >>{folder}/systemctl.log
 if [ -f {folder}/pid ]; then

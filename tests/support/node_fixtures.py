@@ -178,7 +178,13 @@ def node(
     (login / "password").write_text(world.passwords[-1])
     version = request.node.callspec.params["containerd"]
     containerd.reset(FRESH[version])
-    yield Node(containerd=containerd, world=world, login=login, version=version)
+    yield Node(
+        containerd=containerd,
+        world=world,
+        login=login,
+        version=version,
+        run_folder=tmp_path / "run",
+    )
     world.fault(None)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of node-mirror.sh share, beside fixtures."""
+"""What the tests of node.sh and pod.sh share, beside fixtures."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ from rehearsal.locations import CHECKOUT
 from tests.support.containerd import ContainerdNode
 from tests.support.volcengine_stage import PASSWORD, RunningEmulator
 
-SCRIPT = CHECKOUT / "nodes" / "node-mirror.sh"
+NODE_SCRIPT = CHECKOUT / "nodes" / "node.sh"
+POD_SCRIPT = CHECKOUT / "nodes" / "pod.sh"
 IMAGE = "docker.io/library/nginx:latest"
 STATE = "etc/containerd/dockerhub-mirror"
+HOSTS = ("docker.io", "registry-1.docker.io", "registry.hub.docker.com")
+"""Docker Hub's names for containerd."""
 _numbers = itertools.count(2)
 _NETWORK = f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
 
@@ -138,28 +141,63 @@ class World:
 
 @dataclass
 class Node:
-    """A node in a test, with the script to run on it."""
+    """A node in a test, with the scripts to run on it."""
 
     containerd: ContainerdNode
     world: World
     login: Path
     version: str
-    shell: str = ""
+    run_folder: Path
+    """Where pod.sh keeps what it knows."""
+    shell: str = "/bin/sh"
+    """The Pod's shell."""
 
-    def settings(self, **more: str) -> dict[str, str]:
-        """The script's environment on the node itself."""
+    def mirrors(self, *, login: str | None = None, kind: str = "", ca: str = "") -> str:
+        """The list for node.sh: Docker Hub's names, with the node's login unless one is given."""
+        encoded = self.encoded_login() if login is None else login
+        lines = [f"{host} {self.world.domain} {encoded} {kind}".rstrip() for host in HOSTS]
+        return "\n".join([*lines, ca])
+
+    def apply(self, mirrors: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `node.sh apply` on the node."""
+        return self._run("apply", self.mirrors() if mirrors is None else mirrors, more)
+
+    def remove(self, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `node.sh remove` on the node."""
+        return self._run("remove", "", more)
+
+    def _run(
+        self, mode: str, text: str, more: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {"MIRROR_RESTART_SECONDS": "10", **more}
+        return self.containerd.run(["sh", NODE_SCRIPT, mode], environment=environment, stdin=text)
+
+    def pod_settings(self, **more: str) -> dict[str, str]:
+        """The environment of pod.sh in a Pod on the node."""
         return {
-            "MIRROR_DOMAIN": self.world.domain,
-            "MIRROR_LOGIN_DIR": str(self.login),
-            "MIRROR_PROBE_IMAGE": "library/busybox:latest",
-            "MIRROR_PROBE_SECONDS": "1",
+            "POD_NODE_ROOT": str(self.containerd.host_folder),
+            "POD_RUN": str(self.run_folder),
+            "POD_PROXIES": "\n".join(f"{each} {self.world.domain} {self.login}" for each in HOSTS),
+            "POD_IMAGE": f"{self.world.domain}/library/busybox:latest",
+            "POD_INTERVAL": "1",
+            "POD_PROBE_SECONDS": "1",
+            "POD_RESTART_WINDOW": "0",
+            "POD_PATIENCE": "2",
+            "POD_NODE_NAME": "node",
             "MIRROR_RESTART_SECONDS": "10",
             **more,
         }
 
-    def script(self, mode: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run the script on the node."""
-        return self.containerd.run(["sh", SCRIPT, mode], environment=self.settings(**more))
+    def step(self, **more: str) -> str:
+        """One step of pod.sh, as in a Pod on the node; what it found."""
+        functions, _, _ = POD_SCRIPT.read_text().rpartition("case ${1:-} in")
+        program = f'{functions}\nmkdir -p "$run"; step; echo "$said_before"'
+        done = self.containerd.run(
+            [*([self.shell] if self.shell != "/bin/sh" else []), "sh", "-c", program, POD_SCRIPT],
+            environment=self.pod_settings(**more),
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     @property
     def hosts(self) -> Path:
@@ -225,16 +263,18 @@ class Node:
     def count_steps(self, folder: Path, mode: str, **more: str) -> int:
         """How many such commands a run of this mode makes; the node is as before afterwards."""
         if mode == "remove":
-            self.script("once", **more)
-        traced = self.traced(folder / "counted", folder / "words")
-        assert self.script(mode, **more, **traced).returncode == 0
+            self.apply(**more)
+        traced = {**more, **self.traced(folder / "counted", folder / "words")}
+        done = self.remove(**traced) if mode == "remove" else self.apply(**traced)
+        assert done.returncode == 0, done.stdout + done.stderr
         if mode != "remove":
-            self.script("remove", **more)
+            self.remove(**more)
         return int((folder / "counted" / "count").read_text())
 
     def killed_at(self, folder: Path, at: int, mode: str, **more: str) -> None:
-        """Run the script and kill it with SIGKILL at one such command."""
-        done = self.script(mode, **more, **self.traced(folder, folder / "words", at))
+        """Run node.sh and kill it with SIGKILL at one such command."""
+        traced = {**more, **self.traced(folder, folder / "words", at)}
+        done = self.remove(**traced) if mode == "remove" else self.apply(**traced)
         assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
     @contextmanager
@@ -271,7 +311,7 @@ class Node:
 
 @dataclass
 class Pod:
-    """A Pod's container with the script running in it."""
+    """A Pod's container with pod.sh running in it."""
 
     node: Node
     process: subprocess.Popen[str]
@@ -280,7 +320,7 @@ class Pod:
     def ready(self) -> subprocess.CompletedProcess[str]:
         """Run its readiness probe."""
         return self.node.containerd.run(
-            [self.node.shell, "sh", SCRIPT, "ready"], environment=self.environment
+            [self.node.shell, "sh", POD_SCRIPT, "ready"], environment=self.environment
         )
 
     def wait(self, word: str, *, seconds: float = 40) -> str:

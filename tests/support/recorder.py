@@ -37,6 +37,8 @@ class Registered:
     delete_before_replace: bool
     before_create: tuple[str, ...]
     after_create: tuple[str, ...]
+    timeouts: tuple[str, str, str]
+    """Create, update and delete, as the program gave them; empty for the provider's own."""
     urn: str
     parent_urn: str
     aliases: tuple[Any, ...]
@@ -151,6 +153,11 @@ class Monitor(MockMonitor):
                         delete_before_replace=request.deleteBeforeReplace,
                         before_create=tuple(request.hooks.before_create),
                         after_create=tuple(request.hooks.after_create),
+                        timeouts=(
+                            request.customTimeouts.create,
+                            request.customTimeouts.update,
+                            request.customTimeouts.delete,
+                        ),
                         urn=answer.urn,
                         parent_urn=request.parent,
                         aliases=tuple(request.aliases),

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from components import PACKAGE
-from components.node_mirror import SCRIPT, probe_image, without_comments
+from components.labels import LABELS
+from components.node_mirror import NODE_POOL_BYTES, SCRIPTS, packed, pem, stripped
 from rehearsal.deploy.embedded import Secret, run
 from rehearsal.deploy.stack_file import StackConfig
 from tests.support.recorder import Cloud, Monitor, Recording
@@ -22,20 +29,32 @@ CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
 ROLE = "kubernetes:rbac.authorization.k8s.io/v1:Role"
 PASSWORD = "login-password-1"
 ENCODED = base64.b64encode(f"user@1:{PASSWORD}".encode()).decode()
-LOGIN: dict[str, Any] = {"username": "user@1", "password": PASSWORD}
+LOGIN: dict[str, Any] = {"password": PASSWORD}
 PROGRAM = """\
 import json
 import pulumi
-from components.node_mirror import NodeMirror, NodeMirrorArgs
+from components.node_mirror import NodeMirror, NodeMirrorArgs, ProxyLogin
+from components.types import Access, Proxy
 given = json.loads({given!r})
-if "password" in given:
-    given["password"] = pulumi.Output.secret(given["password"])
+proxies = [
+    Proxy(host=host, domain=domain, namespaces={{"library": Access(access)}})
+    for host, domain, access in given.pop("proxies", [["docker.io", "hub.example", "Public"]])
+]
+password = given.pop("password", None)
+logins = {{
+    each.host: ProxyLogin(username="user@1", password=pulumi.Output.secret(password))
+    for each in proxies
+    if password
+}}
 mirror = NodeMirror(
     "apps",
-    NodeMirrorArgs(domain="hub.example", image="hub.example/library/busybox:1.37", **given),
+    NodeMirrorArgs(
+        proxies=proxies, logins=logins, image="hub.example/library/busybox:1.37", **given
+    ),
 )
 pulumi.export("daemon_set", mirror.daemon_set)
 pulumi.export("node_pool_script", mirror.node_pool_script)
+pulumi.export("registry_proxy_configs", mirror.registry_proxy_configs)
 """
 
 
@@ -64,6 +83,12 @@ def container_of(recording: Recording) -> Any:
     return container
 
 
+def proxies_of(recording: Recording) -> list[str]:
+    """What the Pods are told of hosts, their proxies, and where the login is."""
+    environment = {each["name"]: each.get("value") for each in container_of(recording)["env"]}
+    return str(environment["POD_PROXIES"]).splitlines()
+
+
 def test_it_is_a_daemon_set_with_what_it_needs_and_no_more(folder: Path) -> None:
     recording = declare(folder, **LOGIN)
     assert sorted(each.type for each in recording.resources) == [
@@ -77,7 +102,11 @@ def test_it_is_a_daemon_set_with_what_it_needs_and_no_more(folder: Path) -> None
         f"{PACKAGE}:index:NodeMirror",
     ]
     assert {each.parent for each in recording.resources if each.custom} == {"apps"}
-    assert recording.registered_outputs["NodeMirror", "apps"] == {"daemon_set", "node_pool_script"}
+    assert recording.registered_outputs["NodeMirror", "apps"] == {
+        "daemon_set",
+        "node_pool_script",
+        "registry_proxy_configs",
+    }
 
 
 def test_a_preview_shows_every_resource(folder: Path) -> None:
@@ -91,7 +120,11 @@ def test_there_is_no_secret_where_every_namespace_is_public(folder: Path) -> Non
     pod = pod_of(recording)
     assert pod["imagePullSecrets"] == []
     assert [each for each in pod["volumes"] if "secret" in each] == []
-    assert "MIRROR_LOGIN_DIR" not in {each["name"] for each in container_of(recording)["env"]}
+    assert proxies_of(recording) == [
+        "docker.io hub.example -",
+        "registry-1.docker.io hub.example -",
+        "registry.hub.docker.com hub.example -",
+    ]
 
 
 def test_the_login_is_in_the_secret_alone(folder: Path) -> None:
@@ -143,11 +176,8 @@ def test_only_the_containerd_config_of_a_node_is_mounted_writable(folder: Path) 
     assert writable == {"/host/etc/containerd"}
 
 
-def test_its_account_may_read_its_own_daemon_set_hold_one_lease_and_nothing_else(
-    folder: Path,
-) -> None:
+def test_its_account_may_read_its_own_daemon_set_and_nothing_else(folder: Path) -> None:
     recording = declare(folder)
-    leases = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
     assert recording.one(ROLE).inputs["rules"] == [
         {
             "apiGroups": ["apps"],
@@ -155,28 +185,101 @@ def test_its_account_may_read_its_own_daemon_set_hold_one_lease_and_nothing_else
             "resourceNames": ["node-mirror"],
             "verbs": ["get"],
         },
-        {**leases, "resourceNames": ["node-mirror-restart"], "verbs": ["get", "patch"]},
-        {**leases, "verbs": ["create"]},
     ]
     assert not [each for each in recording.resources if "ClusterRole" in each.type]
 
 
-def test_nodes_change_one_at_a_time_and_all_of_them(folder: Path) -> None:
-    recording = declare(folder)
+@pytest.mark.parametrize("most", [1, 3, "10%"])
+def test_an_update_changes_so_many_nodes_at_a_time(folder: Path, most: int | str) -> None:
+    recording = declare(folder, max_unavailable=most)
     spec = recording.one(DAEMON_SET).inputs["spec"]
-    assert spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 1
-    assert pod_of(recording)["tolerations"] == [{"operator": "Exists"}]
+    assert spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == most
     probe = container_of(recording)["readinessProbe"]
-    assert probe["exec"]["command"] == ["sh", "/script/node-mirror.sh", "ready"]
+    assert probe["exec"]["command"] == ["sh", "/script/pod.sh", "ready"]
 
 
-def test_a_pod_knows_its_node_its_lease_and_how_long_it_may_take_to_end(folder: Path) -> None:
-    recording = declare(folder)
-    given = {each["name"]: each for each in container_of(recording)["env"]}
-    assert given["MIRROR_NODE_NAME"]["valueFrom"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
-    assert given["MIRROR_LEASE"]["value"] == "node-mirror-restart"
-    grace = pod_of(recording)["terminationGracePeriodSeconds"]
-    assert given["MIRROR_GRACE_SECONDS"]["value"] == str(int(grace))
+NODE = {"kubernetes.io/os": "linux", "node.kubernetes.io/instance-type": "ecs.g3i.xlarge"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        pytest.param({}, True, id="an ordinary node"),
+        pytest.param({"type": "gpu"}, True, id="another type"),
+        pytest.param({"vke-dockerhub-proxy/node-mirror": "enabled"}, True, id="not left out"),
+        pytest.param({"vke-dockerhub-proxy/node-mirror": "disabled"}, False, id="left out"),
+        pytest.param({"type": "virtual-kubelet"}, False, id="virtual, by type"),
+        pytest.param(
+            {"node.kubernetes.io/instance-type": "virtual-node"}, False, id="virtual, by size"
+        ),
+        pytest.param({"vci.vke.volcengine.com/node-type": "vci"}, False, id="VCI"),
+        pytest.param({"kubernetes.io/os": "windows"}, False, id="Windows"),
+    ],
+)
+def test_every_node_with_a_containerd_has_a_pod_unless_it_is_left_out(
+    folder: Path, labels: dict[str, str], expected: bool
+) -> None:
+    pod = pod_of(declare(folder))
+    affinity = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (term,) = affinity["nodeSelectorTerms"]
+    node = {**NODE, **labels}
+    assert {each["operator"] for each in term["matchExpressions"]} == {"NotIn"}
+    wanted = all(node.get(key) == value for key, value in pod["nodeSelector"].items())
+    unwanted = any(node.get(each["key"]) in each["values"] for each in term["matchExpressions"])
+    assert (wanted and not unwanted) == expected
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+
+
+@pytest.mark.parametrize("window", [0, 300, 3600])
+def test_it_has_time_for_all_nodes_to_restart_in_turn_and_no_more_than_that(
+    folder: Path, window: int
+) -> None:
+    recording = declare(folder, restart_window_seconds=window)
+    assert pod_of(recording)["terminationGracePeriodSeconds"] == window + 180
+    assert set(recording.one(DAEMON_SET).timeouts) == {f"{5 + window // 60}m"}
+
+
+def test_the_pods_start_without_the_proxy_once_a_node_has_their_image(folder: Path) -> None:
+    assert container_of(declare(folder))["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_everything_it_makes_can_be_found_by_its_labels(folder: Path) -> None:
+    recording = declare(folder, **LOGIN)
+    for each in recording.resources:
+        if each.custom:
+            labels = each.inputs["metadata"]["labels"]
+            assert {key: labels.get(key) for key in LABELS} == dict(LABELS), each.name
+
+
+def test_further_registries_are_further_entries_with_a_login_each(folder: Path) -> None:
+    proxies = [["docker.io", "hub.example", "Private"], ["ghcr.io", "ghcr.example", "Private"]]
+    recording = declare(folder, proxies=proxies, **LOGIN)
+    assert proxies_of(recording) == [
+        "docker.io hub.example /login/docker.io",
+        "registry-1.docker.io hub.example /login/docker.io",
+        "registry.hub.docker.com hub.example /login/docker.io",
+        "ghcr.io ghcr.example /login/ghcr.io",
+    ]
+    names = {each.inputs["metadata"]["name"] for each in recording.of_type(SECRET)}
+    assert names == {"proxy-login", "proxy-login-ghcr.io"}
+    mounts = {each["mountPath"] for each in container_of(recording)["volumeMounts"]}
+    assert {"/login/docker.io", "/login/ghcr.io"} <= mounts
+
+
+@pytest.mark.parametrize(
+    ("access", "hosts"),
+    [
+        ("Public", ["docker.io", "registry-1.docker.io", "registry.hub.docker.com"]),
+        ("Private", []),
+    ],
+)
+def test_vkes_own_setting_has_the_proxies_that_need_no_login(
+    folder: Path, access: str, hosts: list[str]
+) -> None:
+    recording = declare(folder, proxies=[["docker.io", "hub.example", access]])
+    assert recording.outputs["registry_proxy_configs"] == [
+        {"Registry": host, "ProxyEndpoints": ["https://hub.example"]} for host in hosts
+    ]
 
 
 def test_the_daemon_set_outlives_nothing_it_asks_when_it_ends(folder: Path) -> None:
@@ -184,10 +287,14 @@ def test_the_daemon_set_outlives_nothing_it_asks_when_it_ends(folder: Path) -> N
     assert {"apps-role-binding", "apps-login", "apps-script"} <= depends
 
 
-def test_the_config_map_has_the_script_as_it_is_in_the_project(folder: Path) -> None:
+def test_the_config_map_has_the_scripts_as_they_are_in_the_project(folder: Path) -> None:
     recording = declare(folder, ca_certificate="-----BEGIN-----\n")
     data = recording.one(CONFIG_MAP).inputs["data"]
-    assert data == {"node-mirror.sh": SCRIPT.read_text(), "ca.crt": "-----BEGIN-----\n"}
+    assert data == {
+        "node.sh": (SCRIPTS / "node.sh").read_text(),
+        "pod.sh": (SCRIPTS / "pod.sh").read_text(),
+        "ca.crt": "-----BEGIN-----\n",
+    }
     assert recording.outputs["daemon_set"] == "dockerhub-proxy-nodes/node-mirror"
 
 
@@ -195,38 +302,22 @@ def test_the_config_map_has_the_script_as_it_is_in_the_project(folder: Path) -> 
     ("given", "variable", "value"),
     [
         ({"strict": True}, "MIRROR_STRICT", "true"),
-        ({}, "MIRROR_STRICT", "false"),
-        ({"failures_to_withdraw": 7}, "MIRROR_FAILURES", "7"),
-        ({"successes_to_restore": 8}, "MIRROR_SUCCESSES", "8"),
-        ({"probe_seconds": 2}, "MIRROR_PROBE_SECONDS", "2"),
+        ({}, "MIRROR_STRICT", None),
+        ({"interval_seconds": 7}, "POD_INTERVAL", "7"),
+        ({"restart_window_seconds": 8}, "POD_RESTART_WINDOW", "8"),
         ({"restart_command": "service containerd restart"}, "MIRROR_RESTART", None),
-        ({}, "MIRROR_DOMAIN", "hub.example"),
-        ({}, "MIRROR_PROBE_IMAGE", "library/busybox:1.37"),
+        ({}, "POD_IMAGE", "hub.example/library/busybox:1.37"),
+        ({}, "POD_DAEMON_SET", "node-mirror"),
     ],
     ids=str,
 )
-def test_a_setting_reaches_the_script(
+def test_a_setting_reaches_the_scripts(
     folder: Path, given: dict[str, Any], variable: str, value: str | None
 ) -> None:
     environment = {
         each["name"]: each.get("value") for each in container_of(declare(folder, **given))["env"]
     }
-    assert environment[variable] == (value or given["restart_command"])
-
-
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        pytest.param("hub.example/library/busybox:1.37", "library/busybox:1.37", id="tag"),
-        pytest.param("hub.example/team/tool@sha256:0a", "team/tool@sha256:0a", id="digest"),
-        pytest.param("ghcr.io/team/tool:1", "", id="elsewhere"),
-        pytest.param("hub.example.org/team/tool:1", "", id="a longer domain"),
-    ],
-)
-def test_the_proxy_is_asked_for_the_image_of_the_pods_if_it_has_it(
-    image: str, expected: str
-) -> None:
-    assert probe_image("hub.example", image) == expected
+    assert environment.get(variable) == (value or given.get("restart_command"))
 
 
 def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
@@ -237,43 +328,89 @@ def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
 
 
-def test_the_node_pool_script_fits_into_user_data_and_is_always_the_same(
+def certificate(bits: int) -> str:
+    """A root certificate of a company, as openssl writes it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    words = ("CN", "Beijing", "Example Company Ltd", "Example Company Internal Root CA R1")
+    kinds = (
+        x509.NameOID.COUNTRY_NAME,
+        x509.NameOID.STATE_OR_PROVINCE_NAME,
+        x509.NameOID.ORGANIZATION_NAME,
+        x509.NameOID.COMMON_NAME,
+    )
+    name = x509.Name([x509.NameAttribute(*each) for each in zip(kinds, words, strict=True)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOT_BEFORE)
+        .not_valid_after(NOT_BEFORE + dt.timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+NOT_BEFORE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def test_the_node_pool_script_fits_into_what_vke_takes_and_is_always_the_same(
     folder: Path,
 ) -> None:
-    given = {**LOGIN, "ca_certificate": "-----BEGIN CERTIFICATE-----\n" + "A1b+/" * 400}
+    given: dict[str, Any] = {
+        "ca_certificate": f"Root CA\n{certificate(2048)}",
+        "proxies": [["docker.io", "dockerhub-production-cn-beijing.cr.volces.com", "Private"]],
+        "password": "Passw0rd-" * 4,
+    }
     text = declare(folder, **given).outputs["node_pool_script"].value
-    assert len(text.encode()) <= 16 * 1024
+    assert len(base64.b64encode(text.encode())) <= NODE_POOL_BYTES
     assert declare(folder, **given).outputs["node_pool_script"].value == text
 
 
-def test_only_comments_and_empty_lines_are_left_out_of_the_node_pool_script() -> None:
-    text = SCRIPT.read_text()
-    kept = without_comments(text)
-    left = iter(text.splitlines())
+def test_a_certificate_that_is_too_long_for_a_node_pool_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", said.append)
+    declare(folder, ca_certificate="".join(certificate(2048) for _ in range(3)))
+    (warning,) = said
+    assert "nodePoolScripts" in warning
+    assert "nodeMirror.caCertificate" in warning
+
+
+def test_the_node_pool_script_lacks_only_comments_indentation_and_what_takes_back() -> None:
+    text = (SCRIPTS / "node.sh").read_text()
+    kept = stripped(text)
+    left = iter(line.strip() for line in text.splitlines())
     assert all(line in left for line in kept.splitlines())
-    gone = set(text.splitlines()) - set(kept.splitlines())
-    assert {line.strip()[:1] for line in gone} == {"", "#"}
+    assert "remove() {" not in kept
     assert subprocess.run(["sh", "-n"], input=kept, text=True, check=False).returncode == 0
 
 
-def test_the_node_pool_script_never_fails_the_start_of_a_node(folder: Path) -> None:
-    text = declare(folder, **LOGIN).outputs["node_pool_script"].value
-    text = text.replace("/run/node-mirror.given", str(folder / "given"))
+def test_only_certificates_are_left_of_a_pem_file() -> None:
+    one = "-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----"
+    assert pem(f"subject=x\n{one}\ntext\n{one}\n") == f"{one}\n{one}"
+    assert pem("") == ""
+
+
+def test_the_node_pool_script_never_fails_the_start_of_a_node(tmp_path: Path) -> None:
+    """As on a node whose containerd is not one: a stand-in, so that no real one is ever changed."""
+    containerd = tmp_path / "containerd"
+    containerd.write_text("#!/bin/sh\necho nothing to read\n")
+    containerd.chmod(0o755)
+    script = (SCRIPTS / "node.sh").read_text()
     done = subprocess.run(
         ["sh"],
-        input=text,
+        input=packed(script, {}, f"docker.io hub.example {ENCODED}"),
         text=True,
         capture_output=True,
         check=False,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "MIRROR_STATE_DIR": str(folder / "state"),
-            "MIRROR_CONTAINERD_CONFIG": str(folder / "config.toml"),
-            "MIRROR_LOCK": str(folder / "lock"),
-        },
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0
-    assert done.stdout
-    assert not done.stdout.startswith("in-place")
-    assert not (folder / "given").exists()
+    assert done.stdout.startswith("refused: containerd 1.6 or later is needed")
     assert PASSWORD not in done.stdout + done.stderr
+    assert ENCODED not in done.stdout + done.stderr

@@ -723,6 +723,33 @@ BAD = [
     ),
     pytest.param(
         MICRO,
+        "nodeMirror.maxUnavailable",
+        "150%",
+        "nodeMirror.maxUnavailable",
+        "'150%'",
+        "a number from 1 on, or a percentage",
+        id="more-than-all-nodes",
+    ),
+    pytest.param(
+        MICRO,
+        "nodeMirror.maxUnavailable",
+        0,
+        "nodeMirror.maxUnavailable",
+        "0",
+        "a number from 1 on, or a percentage",
+        id="no-node-at-a-time",
+    ),
+    pytest.param(
+        MICRO,
+        "nodeMirror.intervalSeconds",
+        1,
+        "nodeMirror.intervalSeconds",
+        "1",
+        "5",
+        id="too-short-an-interval",
+    ),
+    pytest.param(
+        MICRO,
         "dockerhub",
         {"username": "a", "password": ""},
         "dockerhub.password",
@@ -989,6 +1016,19 @@ def test_the_native_engine_is_warned_of_where_it_is_off_by_default(
     document = changed(document, "clusters.0.kubernetesVersion", kubernetes)
     notes = warnings(settings(document))
     assert any("has it off unless its API server" in each for each in notes) == warned
+
+
+@pytest.mark.parametrize(
+    ("strict", "ways", "warned"),
+    [(True, ["nodes"], True), (False, ["nodes"], False), (True, ["admission"], False)],
+)
+def test_strict_nodes_are_warned_of_with_the_namespaces_that_are_left(
+    strict: bool, ways: list[str], warned: bool
+) -> None:
+    document = changed(MICRO, "nodeMirror.strict", strict)
+    notes = warnings(settings(changed(document, "clusters.0.ways", ways)))
+    assert any("pull nothing else of Docker Hub than" in each for each in notes) == warned
+    assert all("library" in each for each in notes if "nodeMirror.strict" in each)
 
 
 def test_a_second_enterprise_registry_is_warned_of_where_the_quota_is_one() -> None:
