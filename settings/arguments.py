@@ -208,14 +208,9 @@ def _vci_mirror(settings: Settings, registry: ProxyRegistry) -> VciMirrorArgs:
 def _node_mirror(settings: Settings, registry: ProxyRegistry) -> NodeMirrorArgs:
     mirror = settings.node_mirror
     password = secret(settings.login.password) if settings.registry.private_namespaces else None
-    proxy = Proxy(
-        host=DOCKER_HUB,
-        domain=registry.domain,
-        namespaces={each.name: each.access for each in settings.registry.namespaces},
-    )
     login = ProxyLogin(username=registry.username, password=password) if password else None
     return NodeMirrorArgs(
-        proxies=[proxy],
+        proxies=[_proxy(settings, registry)],
         logins={DOCKER_HUB: login} if login else {},
         image=mirror.image or pulumi.Output.concat(registry.domain, "/library/busybox:latest"),
         strict=mirror.strict,
