@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -266,22 +264,6 @@ def test_a_node_that_is_put_back_waits_for_its_turn_but_for_the_mirror(
         assert "in-place: removed" in pod.end()
         assert len(api_server.asked) == asked + 1
     assert node.tree() == found
-
-
-def test_turns_are_spread_over_the_window_evenly_and_are_always_the_same() -> None:
-    functions, _, _ = POD_SCRIPT.read_text().rpartition("case ${1:-} in")
-    names = "for i in $(seq 300); do spread 300 cn-beijing-192.168.0.$i; done"
-    done = subprocess.run(
-        ["sh", "-c", f"{functions}\n{names}", "sh"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": os.environ["PATH"], "POD_PROXIES": ""},
-    )
-    turns = [int(each) for each in done.stdout.split()]
-    per_minute = [sum(turn // 60 == minute for turn in turns) for minute in range(5)]
-    assert sum(per_minute) == 300
-    assert min(per_minute) > 30
 
 
 def test_the_script_is_left_on_the_node_for_an_operator_and_goes_with_the_mirror(

@@ -390,6 +390,22 @@ def test_the_node_pool_script_lacks_only_comments_indentation_and_what_takes_bac
     assert subprocess.run(["sh", "-n"], input=kept, text=True, check=False).returncode == 0
 
 
+def test_turns_are_spread_over_the_window_evenly_and_are_always_the_same() -> None:
+    functions, _, _ = (SCRIPTS / "pod.sh").read_text().rpartition("case ${1:-} in")
+    names = "for i in $(seq 300); do spread 300 cn-beijing-192.168.0.$i; done"
+    done = subprocess.run(
+        ["sh", "-c", f"{functions}\n{names}", "sh"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "POD_PROXIES": ""},
+    )
+    turns = [int(each) for each in done.stdout.split()]
+    per_minute = [sum(turn // 60 == minute for turn in turns) for minute in range(5)]
+    assert sum(per_minute) == 300
+    assert min(per_minute) > 30
+
+
 def test_only_certificates_are_left_of_a_pem_file() -> None:
     one = "-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----"
     assert pem(f"subject=x\n{one}\ntext\n{one}\n") == f"{one}\n{one}"
