@@ -1,4 +1,4 @@
-"""What the API server makes of image references, asked by server-side dry run."""
+"""What image references become at admission, asked by server-side dry run."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def stage(
 
     Raises:
         PartError: when a part cannot be had.
-        NetworkError: when the real node cannot be given a network.
+        NetworkError: when the real node cannot have a network.
         ProcessError: when a part does not start; the message names its log file.
         PublishError: when an image cannot be put into the upstream registry.
         CgroupError: when a process of the real node does not end.

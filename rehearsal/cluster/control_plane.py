@@ -260,8 +260,8 @@ def kubeconfig(*, url: str, authority: Path, token: str) -> str:
 
 def client_of(path: Path) -> client.ApiClient:
     """A Kubernetes client for the current context of a kubeconfig."""
-    made: client.ApiClient = kubernetes_config.new_client_from_config(str(path))  # type: ignore[no-untyped-call]
-    return made
+    api: client.ApiClient = kubernetes_config.new_client_from_config(str(path))  # type: ignore[no-untyped-call]
+    return api
 
 
 def node(name: str, *, zone: str = "a", labels: Mapping[str, str] | None = None) -> dict[str, Any]:

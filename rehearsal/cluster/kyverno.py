@@ -1,6 +1,6 @@
 """Kyverno's controllers as local processes, in place of their Pods on kwok nodes.
 
-`python -m rehearsal.cluster.kyverno` watches the Deployments the Helm release makes and does what
+`python -m rehearsal.cluster.kyverno` watches the Deployments of the Helm release and does what
 a kubelet would: it runs a controller while its Deployment wants replicas, with the container's own
 arguments and ServiceAccount, starts it again when it ends, and stops it when the Deployment is
 scaled to zero (the chart's pre-delete hook) or gone. The admission controller's webhooks are then
@@ -269,11 +269,11 @@ def install(
         capture_output=True,
     ).stdout
     kubectl = (parts["kubectl"], f"--kubeconfig={plane.kubeconfig}")
-    for words, given in (
+    for words, document in (
         (("create", "namespace", "kyverno"), b""),
         (("apply", "--server-side", "-f", "-"), manifests),
     ):
-        subprocess.run([*kubectl, *words], input=given, check=True, capture_output=True)
+        subprocess.run([*kubectl, *words], input=document, check=True, capture_output=True)
     stand_in = StandIn(
         processes,
         parts["kyverno"],

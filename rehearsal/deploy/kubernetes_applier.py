@@ -25,7 +25,7 @@ _ROLLED_OUT = {"Deployment", "DaemonSet", "StatefulSet"}
 
 
 class KubernetesApplier:
-    """Applies to the clusters the program makes providers for."""
+    """Applies to the clusters that the program has providers of."""
 
     def __init__(self, parts: Mapping[str, Path], folder: Path) -> None:
         self._parts = parts

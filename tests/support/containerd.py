@@ -1,7 +1,7 @@
 """A real containerd in a mount namespace of its own: the machine's files stay as they are.
 
 Linux and root. In the namespace `/etc` and `/var/lib` are overlays, `/run` is empty, and Docker
-Hub's name and the proxy's lead where they are told to. containerd has its usual paths there, so
+Hub's name and the proxy's lead where the config says. containerd has its usual paths there, so
 what works on it works on a node: `/etc/containerd/config.toml`, `systemctl restart containerd`
 (a stand-in that restarts this one), `/run/containerd/containerd.sock`.
 """
@@ -115,7 +115,7 @@ class ContainerdNode:
 
     @property
     def binaries(self) -> Path:
-        """The folder with its containerd and what stands in for systemctl."""
+        """The folder with its containerd and the replacement of systemctl."""
         return self._folder / "bin"
 
     @property

@@ -74,7 +74,7 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
 
 
 class Scripted(ThreadingHTTPServer):
-    """A server with a proxy's certificate that answers each path as it is told."""
+    """A server with a proxy's certificate that answers each path as the test says."""
 
     daemon_threads = True
 

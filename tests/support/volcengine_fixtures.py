@@ -30,7 +30,7 @@ from tests.support.volcengine_stage import (
 
 @pytest.fixture
 def start_emulator() -> Iterator[Callable[..., RunningEmulator]]:
-    """Starts emulators with the settings given; all end with the test."""
+    """Starts emulators with these settings; all end with the test."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(run_emulator(config_of(**settings)))
 

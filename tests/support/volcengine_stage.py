@@ -219,7 +219,7 @@ def run_emulator(config: EmulatorConfig) -> Iterator[RunningEmulator]:
 
 
 def config_of(**settings: Any) -> EmulatorConfig:
-    """An emulator config with the tests' keys and, unless given, no delays."""
+    """An emulator config with the tests' keys and, unless set, no delays."""
     return EmulatorConfig(
         access_key=ACCESS_KEY,
         secret_key=SecretStr(SECRET_KEY),

@@ -120,7 +120,7 @@ class AddonApi:
         return {}
 
     def update_addon_config(self, region: str, values: Mapping[str, Any]) -> Result:
-        """UpdateAddonConfig: the config given takes the place of the one there."""
+        """UpdateAddonConfig: the new config replaces the old one."""
         parameters = Parameters(values)
         addon = self._running(region, parameters)
         addon.config = _config(parameters)

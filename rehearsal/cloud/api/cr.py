@@ -276,7 +276,7 @@ class CrApi:
     # VPC access
 
     def _update_vpc_endpoint(self, region: str, values: Mapping[str, Any]) -> Result:
-        """Make the VPCs given the only ones: the list is always the full one (docs 6420/181402).
+        """Let exactly these VPCs in: the list is always the full one (docs 6420/181402).
 
         The merge with VPCs already there at a first create is the provider's doing: it reads them
         with GetVpcEndpoint and sends both.
@@ -365,7 +365,7 @@ class CrApi:
         return registry
 
     def _usable(self, region: str, name: str) -> Registry:
-        """Return a registry that has been made and is not going away."""
+        """Return a registry that exists and is not being deleted."""
         registry = self._registry(region, name)
         if registry.phase in (Phase.CREATING, Phase.DELETING, Phase.FAILED):
             raise ApiError.wrong_status(registry.phase)

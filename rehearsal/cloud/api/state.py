@@ -88,7 +88,7 @@ class ProxyCache:
 
     @property
     def is_anonymous_docker_hub(self) -> bool:
-        """Whether only the namespace library may be made (docs 6420/1360645)."""
+        """Whether only the namespace library may be created (docs 6420/1360645)."""
         return self.type == "DockerHub" and not self.username
 
 

@@ -114,7 +114,7 @@ class VkeApi:
 
 
 def public_address(cluster: Cluster) -> str:
-    """Return the public address that stands for a cluster: one of those kept for documentation
+    """The public address of a cluster: one of those kept for documentation
     (RFC 5737), which lead nowhere. The kubeconfig says where the API server really is.
     """
     return f"203.0.113.{hashlib.sha256(cluster.id.encode()).digest()[0] % 254 + 1}"

@@ -34,7 +34,7 @@ class RegistryConfig:
     tls: ServerCertificate | None = None
     """Serve HTTPS with this certificate; None serves plain HTTP."""
     remote_url: str | None = None
-    """Pull-through mode in front of this registry; None makes an ordinary registry."""
+    """Pull-through mode in front of this registry; None is an ordinary registry."""
     log_requests: bool = True
     """Write an access log line for every request."""
 

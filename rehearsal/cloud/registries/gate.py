@@ -186,7 +186,7 @@ class Gate:
 
     def _token(self, request: Request, handling: _Handling) -> Response:
         if request.method != "GET":
-            raise RefusalError(405, "UNSUPPORTED", "tokens are given by GET")
+            raise RefusalError(405, "UNSUPPORTED", "tokens are issued by GET")
         try:
             identity = self._login.identify_for_token(request.headers.get("authorization"))
         except LoginError as error:

@@ -1,4 +1,4 @@
-"""Small images made for the purpose, and how they get into the upstream registry.
+"""Small images for the purpose, and how they get into the upstream registry.
 
 Every image holds one static program (rehearsal/parts/go/nginx) under the names that Pods call, so
 it really runs on a node. The same program makes the same digests: no time stamps, fixed order.
@@ -101,7 +101,7 @@ SAMPLE_IMAGES: Sequence[SampleImage] = (
 
 
 class PublishError(RuntimeError):
-    """An image could not be made or pushed; the text says why."""
+    """An image could not be created or pushed; the text says why."""
 
 
 def machine_architecture() -> str:

@@ -20,7 +20,7 @@ auth.docker.io; this one asks for none, so that name is only there to be reachab
 
 
 def names_of(host: str) -> tuple[str, ...]:
-    """The names that lead to an upstream host, given as images name it."""
+    """The names that lead to an upstream host, `host` as images name it."""
     return DOCKER_HUB_NAMES if host == DOCKER_HUB else (host,)
 
 

@@ -24,7 +24,7 @@ _SUPERNET = ipaddress.IPv4Network("192.168.0.0/16")
 
 
 class NetworkError(Exception):
-    """The network cannot be made; the message says what failed."""
+    """The network cannot be created; the message says what failed."""
 
 
 @dataclass(frozen=True, kw_only=True)

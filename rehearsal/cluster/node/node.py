@@ -137,7 +137,7 @@ def start(
 
     Raises:
         ProcessError: when it does not become Ready; the message names its log file.
-        NetworkError: when it cannot be given its network.
+        NetworkError: when it cannot have its network.
     """
     cgroup = _cgroup(network)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
