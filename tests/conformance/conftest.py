@@ -14,9 +14,8 @@ from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane
 from rehearsal.cluster import kyverno as kyverno_stand_in
 from rehearsal.parts import build as parts
-from rehearsal.processes import Processes
+from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
-from tests.support.docker_hub import DockerHub
 from tests.support.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess
 from tests.support.references import Oracle
 
@@ -37,8 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def found_parts() -> dict[str, Path]:
-    names = (*control_plane.PARTS, "kyverno", "helm", "registry", "crane", "nginx")
-    return parts.obtain(names, Progress())
+    return parts.obtain((*control_plane.PARTS, "kyverno", "helm"), Progress())
 
 
 @pytest.fixture(scope="package")
@@ -74,25 +72,15 @@ def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) ->
 
 
 @pytest.fixture(scope="package")
-def docker_hub(
-    folder: Path, found_parts: dict[str, Path], processes: Processes
-) -> Iterator[DockerHub]:
-    """A registry that Kyverno takes for Docker Hub; it has `SAMPLE_IMAGES`."""
-    with DockerHub.start(processes, found_parts, folder / "docker-hub") as running:
-        yield running
-
-
-@pytest.fixture(scope="package")
 def kyverno(
     folder: Path,
     found_parts: dict[str, Path],
     processes: Processes,
     cluster: Cluster,
-    docker_hub: DockerHub,
 ) -> KyvernoProcess:
     """Kyverno of the pinned chart, as a process, with the webhook timeout of the policies.
 
-    It reaches Docker Hub's names, played on loopback, and no other registry.
+    It reaches no registry: there is no proxy at its HTTPS_PROXY.
     """
     stand_in = kyverno_stand_in.install(
         processes,
@@ -100,10 +88,7 @@ def kyverno(
         folder / "kyverno",
         cluster.plane,
         flags={"webhookTimeout": str(WEBHOOK_TIMEOUT_SECONDS)},
-        environment={
-            "HTTPS_PROXY": docker_hub.names_proxy,
-            "SSL_CERT_FILE": str(docker_hub.ca_certificate),
-        },
+        environment={"HTTPS_PROXY": f"http://127.0.0.1:{free_port()}"},
     )
     return KyvernoProcess(stand_in)
 
