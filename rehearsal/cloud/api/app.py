@@ -5,7 +5,7 @@ unsigned, and never show a secret:
 
     GET    /-/healthy                    200 once it answers
     GET    /-/names                      host name -> {host, port}: running registries, upstreams
-    GET    /-/registries                 each registry: phase, domain, address, access log, fault
+    GET    /-/registries                 each registry: name, domain, address, access log
     PUT    /-/registries/<domain>/fault  put a DataFault in force (data_plane/faults.py)
     DELETE /-/registries/<domain>/fault  heal it
     PUT    /-/upstreams/<host>/fault     the same for what proxies ask of an upstream (recorder.py)
@@ -231,19 +231,10 @@ class Emulator:
             shown.append(
                 {
                     "name": registry.name,
-                    "region": registry.region,
-                    "type": registry.type,
-                    "phase": registry.phase,
                     "domain": registry.domain,
-                    "reachable": registry.reachable,
-                    "namespaces": {
-                        name: namespace.access_level
-                        for name, namespace in registry.namespaces.items()
-                    },
                     "host": proxy.endpoint.host if proxy else None,
                     "port": proxy.endpoint.port if proxy else None,
                     "access_log": str(proxy.access_log) if proxy else None,
-                    "fault": proxy.fault.model_dump() if proxy and proxy.fault else None,
                 }
             )
         return shown

@@ -48,11 +48,6 @@ class FaultState:
         self._fault: DataFault | None = None
         self._left: int | None = None
 
-    @property
-    def current(self) -> DataFault | None:
-        """The fault in force, None when there is none."""
-        return self._fault
-
     def set(self, fault: DataFault | None) -> None:
         """Put a fault in force in place of the one before; None ends it."""
         self._fault = fault

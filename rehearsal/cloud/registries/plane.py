@@ -94,11 +94,6 @@ class ProxyRegistry:
             raise RuntimeError(f"{self._registry.domain} has not been started")
         return Endpoint(host=self._address, port=self._listener.port)
 
-    @property
-    def fault(self) -> DataFault | None:
-        """The fault in force."""
-        return self._faults.current
-
     async def start(self) -> None:
         """Start cache and gate. Raises RegistryStartError or OSError, with nothing left behind."""
         try:

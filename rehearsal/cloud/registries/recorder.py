@@ -28,11 +28,6 @@ class Content:
     reference: str
     """A tag or a digest."""
 
-    @property
-    def is_digest(self) -> bool:
-        """Whether the reference is a digest, not a tag."""
-        return ":" in self.reference
-
 
 def content_of(path: str) -> Content | None:
     """Return what a registry path asks for; None for /v2/, tag lists and all the rest."""
