@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import pulumi
@@ -12,6 +13,7 @@ from components.proxy_registry import ProxyRegistry
 from components.types import Edition
 from components.vpc_access import VpcAccess
 from settings import Settings, arguments, load, warnings
+from settings.interrupts import quiet
 
 
 def main() -> None:
@@ -76,10 +78,8 @@ def export(
         "nodePoolScripts",
         pulumi.Output.secret({name: each.node_pool_script for name, each in mirrors.items()}),
     )
-    pulumi.export(
-        "login",
-        pulumi.Output.secret({"username": registry.username, "password": registry.password}),
-    )
+    pulumi.export("username", registry.username)
 
 
+sys.excepthook = quiet
 main()

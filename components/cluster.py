@@ -106,7 +106,8 @@ def _only(
         raise pulumi.RunError(
             f"clusters: VKE has no cluster {cluster_id!r} in this account and region\n"
             "  do: correct clusterId or volcengine:region, or ask for the permission"
-            " vke:ListClusters"
+            " vke:ListClusters; if the cluster was deleted, take it out of clusters and see"
+            " docs/operations.md, 'A cluster that is gone'"
         )
     return clusters[0]
 

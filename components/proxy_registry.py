@@ -65,8 +65,6 @@ class ProxyRegistry(pulumi.ComponentResource):
     """The registry's name, known once it is Running."""
     username: pulumi.Output[str]
     """The registry user's name."""
-    password: pulumi.Output[str | None]
-    """The registry user's password, secret; None when the stack does not set one."""
     served: pulumi.Output[list[str]]
     """The namespaces served, sorted, known once all of them exist."""
 
@@ -126,14 +124,12 @@ class ProxyRegistry(pulumi.ComponentResource):
             lambda known: _domain(*known)
         )
         self.username = registry.username
-        self.password = pulumi.Output.secret(args.login_password)
         self.served = pulumi.Output.all(*(each.name for each in namespaces)).apply(sorted)
         self.register_outputs(
             {
                 "domain": self.domain,
                 "registry_name": self.registry_name,
                 "username": self.username,
-                "password": self.password,
                 "served": self.served,
             }
         )

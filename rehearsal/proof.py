@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from rehearsal import running, wait
 from rehearsal.admit import admit
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache, parse_line
 from rehearsal.cloud.registries.client import PullClient, PullError, RegistryLogin
-from rehearsal.deploy.embedded import Secret
+from rehearsal.deploy.stack import stack_config
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
@@ -56,7 +57,7 @@ def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
         ProofError: when an image is not admitted as it should be, or not served by the proxy.
     """
     domain = str(outputs["domain"])
-    login = login_of(outputs)
+    login = login_of(run, outputs)
     with progress.step("waiting until the API server calls the policy"):
         in_force(run, domain)
     with progress.step("deploying the example: nginx:latest with an init container"):
@@ -90,12 +91,17 @@ def in_force(run: Run, domain: str) -> None:
     wait.until(redirected, "nginx is redirected", timeout=_IN_FORCE_SECONDS, ignoring=ProofError)
 
 
-def login_of(outputs: Mapping[str, Any]) -> RegistryLogin:
-    """The registry's login, from the stack's outputs."""
-    login = outputs["login"]
-    plain = login.value if isinstance(login, Secret) else login
+def login_of(run: Run, outputs: Mapping[str, Any]) -> RegistryLogin:
+    """The registry's login: the name from the stack's outputs, the password from its config."""
+    (login,) = (
+        json.loads(value)
+        for name, value in stack_config(run).values.items()
+        if name.endswith(":login")
+    )
     return RegistryLogin(
-        domain=str(outputs["domain"]), username=plain["username"], password=plain["password"]
+        domain=str(outputs["domain"]),
+        username=str(outputs["username"]),
+        password=str(login["password"]),
     )
 
 

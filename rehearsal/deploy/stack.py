@@ -130,7 +130,7 @@ def outputs_of(run: Run) -> dict[str, Any]:
         }
     elif shutil.which("pulumi"):
         outputs = _values(cli_stack(run).outputs())
-    if not {"domain", "login"} <= outputs.keys():
+    if not {"domain", "username"} <= outputs.keys():
         raise NotDeployedError
     return outputs
 

@@ -21,7 +21,9 @@ from pulumi import automation
 from components.labels import NAMESPACE
 from components.pull_credentials import SECRET
 from rehearsal import wait
+from rehearsal.deploy.stack import outputs_of
 from rehearsal.locations import CHECKOUT
+from rehearsal.proof import login_of
 from rehearsal.stage import Run, api_client
 from tests.cli.conftest import Cli
 from tests.support.rehearsals import interrupted_at, rehearsal
@@ -49,12 +51,11 @@ def test_an_unchanged_stack_is_unchanged_also_after_a_refresh(cli: Cli) -> None:
 
 
 def test_no_secret_stands_in_plain_in_the_state_or_the_history(cli: Cli) -> None:
-    login = cli.stack.outputs()["login"]
-    assert login.secret
+    login = login_of(cli.run, outputs_of(cli.run))
     token = re.findall(r"token: (\S+)", cli.run.kubeconfig.read_text())
-    plain = [login.value["password"], "made-up-docker-hub-token", cli.run.secret_key, *token]
+    plain = [login.password, "made-up-docker-hub-token", cli.run.secret_key, *token]
     assert len(plain) >= 4
-    forms = {form for each in plain for form in _encoded(each, login.value["username"])}
+    forms = {form for each in plain for form in _encoded(each, login.username)}
     files = [each for each in (cli.run.folder / "pulumi").rglob("*") if each.is_file()]
     assert any("stacks" in each.parts for each in files)
     for path in files:

@@ -14,6 +14,7 @@ import yaml
 
 from components.api_server import ApiServer
 from components.kyverno import RELEASE, KyvernoArgs, chart_values, check_free
+from rehearsal import wait
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from tests.support.harness import Cluster, small_cluster
@@ -111,7 +112,11 @@ def test_kyverno_goes_and_comes_again_elsewhere_and_the_policies_of_others_stay(
     with pytest.raises(pulumi.RunError, match=r"has a Kyverno already \(security/kyverno-adm"):
         check_free(api, "kyverno")
     _delete_webhooks(cluster)  # kwok's Pods answer none
-    cluster.kubectl("apply", "-f", "-", document=OTHERS_POLICY)
+    apply = ("apply", "-f", "-")
+    wait.until(
+        lambda: cluster.kubectl(*apply, document=OTHERS_POLICY, check=False).returncode == 0,
+        "Kyverno's CRDs are served",
+    )
     helm.uninstall("security")
     assert _policies(cluster) == ["team-b-require-labels"]
     check_free(api, "kyverno")

@@ -18,6 +18,7 @@ from components.pull_credentials import ROLE, SECRET
 from rehearsal import wait
 from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of
 from rehearsal.progress import Progress
+from rehearsal.proof import login_of
 from rehearsal.stage import Run, api_client
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
@@ -120,7 +121,7 @@ def pull_secrets(pod: Any) -> list[str]:
 
 
 def password_of(run: Run) -> str:
-    return str(outputs_of(run)["login"].value["password"])
+    return login_of(run, outputs_of(run)).password
 
 
 def test_a_namespace_made_after_the_policy_gets_the_login(

@@ -28,6 +28,7 @@ from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
+from rehearsal.proof import login_of
 from rehearsal.stage import KWOK_NODES, Run, api_client
 from tests.support.rehearsals import DOMAIN, interrupted_at, rehearsal, run_of, up_interrupted_at
 
@@ -47,7 +48,8 @@ def test_the_outputs_are_those_of_the_stack(deployed: Run) -> None:
     assert outputs["namespaces"] == ["bitnami", "library"]
     assert outputs["vpcs"] == ["vpc-rehearsal0001"]
     assert outputs["policies"] == {"rehearsal": "dockerhub-image-redirect"}
-    assert isinstance(outputs["login"], embedded.Secret)
+    assert outputs["username"]
+    assert "login" not in outputs
 
 
 def test_the_proof_shows_images_as_admitted_and_the_proxys_own_log(deployed: Run) -> None:
@@ -140,7 +142,7 @@ def _kubectl(kubectl: Path, run: Run, *words: str) -> str:
 
 
 def test_secrets_are_private_files_and_in_no_log_and_no_command_line(deployed: Run) -> None:
-    password = outputs_of(deployed)["login"].value["password"]
+    password = login_of(deployed, outputs_of(deployed)).password
     secrets = (password, "made-up-docker-hub-token", deployed.secret_key)
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or ())

@@ -194,7 +194,7 @@ def test_no_secret_leaves_the_program_in_plain(document: dict[str, Any]) -> None
         shown = repr(_without_secrets(each.raw))
         assert not any(secret in shown for secret in SECRETS), each.name
     plain = {key: value for key, value in recording.outputs.items() if not _is_secret(value)}
-    assert set(recording.outputs) - set(plain) == {"login", "nodePoolScripts"}
+    assert set(recording.outputs) - set(plain) == {"nodePoolScripts"}
     assert not any(secret in repr(plain) for secret in SECRETS)
 
 
@@ -222,11 +222,11 @@ def test_the_domain_and_what_follows_from_it_are_not_secret(enterprise: Recordin
     }
 
 
-def test_the_login_is_a_secret_output(enterprise: Recording) -> None:
-    assert enterprise.outputs["login"].value == {
-        "username": "user@1",
-        "password": "Login-password-1",
-    }
+def test_the_registry_users_name_is_an_output_and_the_password_is_none(
+    enterprise: Recording, micro: Recording
+) -> None:
+    assert enterprise.outputs["username"] == "user@1"
+    assert set(enterprise.outputs) == set(micro.outputs)
 
 
 def test_the_order_is_registry_namespaces_and_vpcs_pull_check_kyverno_policy(
