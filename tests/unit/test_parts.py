@@ -10,7 +10,7 @@ import pytest
 
 from rehearsal.locations import GO_MODULES
 from rehearsal.parts import build as parts
-from rehearsal.parts.build import PARTS, obtain
+from rehearsal.parts.build import MODULES, PARTS, PartError, Profile, obtain
 from rehearsal.progress import Progress
 
 KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"]
@@ -33,8 +33,12 @@ class Machine:
             self.path / "go",
             'case "$1" in',
             "env) echo go1.99.0 ;;",
-            'build) while [ "$1" != -o ]; do shift; done',
-            f'  : > "$2"; basename "$2" >> {self._log} ;;',
+            f"build) echo build >> {self._folder / 'builds'}",
+            '  while [ "$1" != -o ]; do shift; done',
+            '  into=$2; shift 2; for package in "$@"; do',
+            '    [ "$package" != . ] || package=$(basename "$PWD")',
+            '    name=$(basename "${package%/v[0-9]}"); : > "$into$name"',
+            f'    echo "$package" >> {self._log}; done ;;',
             f'mod) echo \'{{"Dir": "{folder / "module"}"}}\' ;;',
             "esac",
         )
@@ -60,9 +64,18 @@ class Machine:
 
     def built(self) -> list[str]:
         """The binaries built since this was last asked."""
-        names = self._log.read_text().split() if self._log.exists() else []
+        packages = self._log.read_text().split() if self._log.exists() else []
         self._log.unlink(missing_ok=True)
-        return names
+        names = {pkg: name for part in PARTS.values() for name, pkg in part.binaries.items()}
+        return [names.get(package, package) for package in packages]
+
+    def builds(self) -> int:
+        """How often `go build` ran."""
+        return (self._folder / "builds").read_text().count("build")
+
+    def fail(self) -> None:
+        """Have every build fail from now on."""
+        self._script(self.path / "go", "[ $1 != build ] && echo go1.99.0")
 
     @staticmethod
     def _script(path: Path, *lines: str) -> Path:
@@ -284,16 +297,40 @@ def test_one_containerd_is_not_taken_for_the_other(machine: Machine) -> None:
 
 def test_a_changed_pin_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modules = tmp_path / "go"
-    shutil.copytree(GO_MODULES / "crane", modules / "crane")
+    shutil.copytree(GO_MODULES / "oracle", modules / "oracle")
     monkeypatch.setattr(parts, "GO_MODULES", modules)
-    before = parts._fingerprint("crane", PARTS["crane"])
-    with (modules / "crane" / "go.sum").open("a") as sums:
+    before = parts._fingerprint("oracle", PARTS["oracle"], Profile.QUICK)
+    with (modules / "oracle" / "go.sum").open("a") as sums:
         sums.write("x v1 h1:y\n")
-    assert parts._fingerprint("crane", PARTS["crane"]) != before
+    assert parts._fingerprint("oracle", PARTS["oracle"], Profile.QUICK) != before
+
+
+def test_what_is_measured_is_built_apart(machine: Machine) -> None:
+    quick = obtain(["nginx"], Progress())
+    release = obtain(["nginx"], Progress(), Profile.RELEASE)
+    assert quick != release
+    assert machine.built() == ["nginx", "nginx"]
+
+
+def test_parts_of_one_module_are_built_in_one_go(machine: Machine) -> None:
+    found = obtain(["etcd", "kwok", "crane", "registry", "helm", "nginx"], Progress())
+    assert sorted(machine.built()) == ["crane", "etcd", "helm", "kwok", "nginx", "registry"]
+    assert machine.builds() == 2
+    assert all(path.exists() for path in found.values())
+    for name in ("crane", "registry"):
+        assert found[name].parent.name.startswith(f"{name}-")
+
+
+def test_a_build_that_fails_names_its_log(machine: Machine) -> None:
+    machine.fail()
+    with pytest.raises(PartError, match=r"oracle failed; see .*build-oracle\.log"):
+        obtain(["oracle"], Progress())
+    assert not list(machine.cache.glob("parts/oracle-????????????????"))
 
 
 def test_every_module_is_pinned_and_checksummed() -> None:
-    for name in PARTS:
+    assert {part.module for part in PARTS.values()} == MODULES.keys()
+    for name in MODULES:
         module = (GO_MODULES / name / "go.mod").read_text()
         if "require" in module:
             assert (GO_MODULES / name / "go.sum").is_file(), name
