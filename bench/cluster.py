@@ -18,7 +18,7 @@ from bench.load import DOMAIN, HUB_IMAGE, Case, Connection
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane, kyverno
-from rehearsal.parts.build import obtain
+from rehearsal.parts.build import Profile, obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
 
@@ -114,7 +114,7 @@ class Cluster:
 @contextmanager
 def cluster(folder: Path, progress: Progress) -> Iterator[Cluster]:
     """Start everything in `folder`, and stop it at the end."""
-    parts = obtain((*control_plane.PARTS, "kyverno", "helm"), progress)
+    parts = obtain((*control_plane.PARTS, "kyverno", "helm"), progress, Profile.RELEASE)
     with ExitStack() as stack:
         processes = stack.enter_context(Processes(folder / "logs"))
         authority = Authority.create(folder / "authority")

@@ -18,6 +18,7 @@ from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd
 from rehearsal.deploy.stack import Runner, deploy
 from rehearsal.locations import CHECKOUT
+from rehearsal.parts.build import Profile
 from rehearsal.progress import Progress
 from rehearsal.stage import new_folder, stage
 
@@ -63,7 +64,7 @@ def main(
 
 
 def _measured(version: Containerd, rounds: int, progress: Progress) -> Measured:
-    programs = real_node.programs(version, progress)
+    programs = real_node.programs(version, progress, Profile.RELEASE)
     folder = new_folder()
     with stage(folder, progress, node=programs) as run:
         outputs = deploy(run, Runner.EMBEDDED, progress)

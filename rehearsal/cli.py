@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,7 @@ from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress, output
 from rehearsal.proof import ProofError, in_force
 from rehearsal.proof import prove as show_proof
+from rehearsal.stage import PARTS as NEEDED
 from rehearsal.stage import Run, api_client, end_on_interrupt, new_folder, stage
 from rehearsal.supervisor import NotUpError
 from rehearsal.wait import NotInTimeError
@@ -59,7 +61,10 @@ Node = Annotated[
 ]
 NodeContainerd = Annotated[
     Containerd | None,
-    typer.Option(help="The real node's containerd; asks for a node.", show_default="2.4"),
+    typer.Option(
+        help="The real node's containerd; asks for a node.",
+        show_default="Debian's 1.6, nearest to VKE's nodes; 2.4 where Debian has another",
+    ),
 ]
 
 
@@ -78,13 +83,21 @@ def _node(node: bool | None, containerd: Containerd | None, progress: Progress) 
     reason = real_node.supported()
     if reason is None:
         try:
-            return real_node.programs(containerd or Containerd.V2_4, progress)
+            return _programs(containerd, progress)
         except PackageError as error:
             reason = str(error)
     if node or containerd:
         raise UnavailableError(reason)
     typer.echo(f"rehearsal: no real node, only kwok's: {reason}", err=True)
     return None
+
+
+def _programs(containerd: Containerd | None, progress: Progress) -> Programs:
+    """A real node's programs; raises PackageError."""
+    if containerd is None:
+        with contextlib.suppress(PackageError):  # a Debian with another containerd
+            return real_node.programs(Containerd.V1_6, progress)
+    return real_node.programs(containerd or Containerd.V2_4, progress)
 
 
 @contextlib.contextmanager
@@ -112,12 +125,23 @@ def _told() -> Iterator[None]:
 
 @app.command()
 def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContainerd = None) -> None:
-    """Start everything, deploy the stack, show the proof, take everything down."""
+    """Start everything, deploy the stack, show the proof, take everything down.
+
+    What the stack declares is shown first, while the parts that are missing are built.
+    """
+    end_on_interrupt()
     progress = Progress()
+
+    def ready() -> Programs | None:
+        obtain(NEEDED, progress)
+        return _node(node, containerd, progress)
+
     with _told():
-        programs = _node(node, containerd, progress)
+        with ThreadPoolExecutor(1) as thread:
+            programs = thread.submit(ready)
+            show_preview(STACK, preview_of(CHECKOUT, STACK), progress.console)
         folder = new_folder()
-        with stage(folder, progress, node=programs) as started:
+        with stage(folder, progress, node=programs.result()) as started:
             outputs = deploying.deploy(started, runner or deploying.default_runner(), progress)
             show_proof(started, outputs, progress)
     shutil.rmtree(folder)

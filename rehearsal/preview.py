@@ -197,7 +197,7 @@ def show(stack: str, found: Preview, console: Console) -> None:
     outputs = tree.add("[bold]outputs[/]")
     for name, value in sorted(found.outputs.items()):
         outputs.add(Text(f"{name}: {_flow(value)}", no_wrap=True, overflow="ellipsis"))
-    console.print(tree)
+    console.print(tree, soft_wrap=False)
     for note in (*found.notes, IS_NOT):
         console.print(escape(note), soft_wrap=True)
 

@@ -369,7 +369,7 @@ def _build(
             *("-ldflags", f"-s -w {MODULES[module].ldflags}".strip()),
             *("-o", f"{partial}/", *packages),
         ]
-        with log.open("w") as out:
+        with log.open("w", buffering=1) as out:
             yield from _compile(command, folder, environment, out, log)
         for package, binary in packages.items():
             (partial / _program(package, module)).rename(partial / binary)

@@ -27,9 +27,18 @@ def machine() -> Machine:
     return Machine()
 
 
-def test_a_rehearsal_shows_the_three_ways_on_a_real_node(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("asked", "agent"),
+    [
+        pytest.param([], "containerd/1.6.", id="Debian's containerd"),
+        pytest.param(["--containerd=2.4"], "containerd/2.4.", id="containerd 2.4"),
+    ],
+)
+def test_a_rehearsal_shows_the_three_ways_on_a_real_node(
+    asked: list[str], agent: str, machine: Machine
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "rehearsal", "run", "--runner", "embedded"],
+        [sys.executable, "-m", "rehearsal", "run", "--runner", "embedded", *asked],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
@@ -41,7 +50,7 @@ def test_a_rehearsal_shows_the_three_ways_on_a_real_node(machine: Machine) -> No
         shown = done.stderr.partition(f"\n{way}: ")[2].partition("\n\n")[0]
         assert "is Ready on the real node after" in shown
         assert "GET /v2/library/nginx/blobs/" in shown
-        assert "containerd/2.4." in shown
+        assert agent in shown
     assert Machine().changes_since(machine) == {}
 
 

@@ -31,7 +31,7 @@ from rehearsal.cluster.node.network import Network
 from rehearsal.cluster.node.support import NAMESPACES
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts import debian
-from rehearsal.parts.build import obtain
+from rehearsal.parts.build import Profile, obtain
 from rehearsal.parts.debian import PackageError
 from rehearsal.processes import Processes, await_ready
 from rehearsal.progress import Progress
@@ -85,29 +85,31 @@ class RealNode:
         self.stop()
 
 
-def programs(version: Containerd, progress: Progress) -> Programs:
+def programs(version: Containerd, progress: Progress, profile: Profile = Profile.QUICK) -> Programs:
     """Have everything ready that runs on a node, and the package of publish_busybox().
 
     Raises PartError, or PackageError when a Debian package cannot be had in the right version.
     """
     names = ["runc", "containernetworking-plugins", "busybox-static"]
-    found = debian.obtain(names, progress) | obtain(PARTS, progress)
+    found = debian.obtain(names, progress) | obtain(PARTS, progress, profile)
     return Programs(
         version=version,
         kubelet=found["kubelet"],
-        containerd=containerd_binary(version, progress),
+        containerd=containerd_binary(version, progress, profile),
         runc=found["runc"],
         cni=found["cni"],
     )
 
 
-def containerd_binary(version: Containerd, progress: Progress) -> Path:
+def containerd_binary(
+    version: Containerd, progress: Progress, profile: Profile = Profile.QUICK
+) -> Path:
     """Containerd of a version, with its shim and ctr beside it.
 
     Raises PartError, or PackageError when Debian's, the oldest, cannot be had in that version.
     """
     if version is not Containerd.V1_6:
-        return obtain(("containerd",), progress)["containerd"]
+        return obtain(("containerd",), progress, profile)["containerd"]
     found = debian.obtain(("containerd",), progress)["containerd"]
     said = subprocess.run(
         [found, "--version"], capture_output=True, text=True, check=True
