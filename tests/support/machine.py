@@ -50,7 +50,7 @@ class Machine:
     def __init__(self) -> None:
         self.seen: dict[str, Any] = {
             "mounts": Path("/proc/self/mounts").read_text(),
-            "links": sorted(psutil.net_if_addrs()),
+            "links": [each for each in sorted(psutil.net_if_addrs()) if not _has_owner(each)],
             "settings": [Path(each).read_text() for each in self.SETTINGS],
             "files": [
                 (each, Path(each).stat().st_mtime_ns if Path(each).exists() else None)
@@ -63,6 +63,15 @@ class Machine:
         changed = {name: seen for name, seen in self.seen.items() if seen != before.seen[name]}
         new_links = set(changed.pop("links", [])) - set(before.seen["links"])
         return {**changed, **({"links": new_links} if new_links else {})}
+
+
+def _has_owner(link: str) -> bool:
+    """Whether a link is of a rehearsal that is up, such as one of a second test run beside this."""
+    try:
+        folder = Path(f"/sys/class/net/{link}/ifalias").read_text().strip()
+    except OSError:
+        return False
+    return bool(folder) and Path(folder).is_dir()
 
 
 def processes_with(word: str) -> list[list[str]]:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _RECORD = "network.json"
+_ALIAS_LENGTH = 255
+"""What Linux keeps of a link's alias; a longer folder is cut in front."""
 _SUPERNET = ipaddress.IPv4Network("192.168.0.0/16")
 
 
@@ -77,6 +79,8 @@ class Network:
         (folder / _RECORD).write_text(json.dumps([network.name, str(network.subnet)]))
         _ip(f"link add {network.name} type veth peer name {network.peer}")
         try:
+            for link in (network.name, network.peer):  # whose it is, for whoever finds it
+                _ip("link set", link, "alias", str(folder)[-_ALIAS_LENGTH:])
             _ip(f"addr add {network.host}/24 dev {network.name}")
             for address in network.upstreams:
                 _ip(f"addr add {address}/32 dev {network.name}")
@@ -135,8 +139,9 @@ def _used() -> list[ipaddress.IPv4Network]:
     ]
 
 
-def _ip(words: str) -> str:
-    done = subprocess.run(["ip", *words.split()], capture_output=True, text=True, check=False)
+def _ip(words: str, *more: str) -> str:
+    command = ["ip", *words.split(), *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise NetworkError(f"`ip {words}`: {done.stderr.strip()}")
+        raise NetworkError(f"`{' '.join(command)}`: {done.stderr.strip()}")
     return done.stdout
