@@ -213,4 +213,4 @@ def _urn(parent: str, kind: str, name: str) -> str:
 
 def stack(name: str) -> StackConfig:
     """The config of one of the project's own stack files."""
-    return read(ROOT / f"Pulumi.{name}.yaml", "rehearsal")
+    return read(ROOT / "stacks" / f"Pulumi.{name}.yaml", "rehearsal")
