@@ -26,6 +26,7 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.proof import login_of
 from rehearsal.stage import Run, api_client
 from tests.cli.conftest import Cli
+from tests.support.kyverno_charts import OTHERS_POLICY
 from tests.support.rehearsals import interrupted_at, rehearsal
 
 _DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
@@ -136,6 +137,39 @@ def test_a_switched_engine_leaves_no_moment_without_a_policy(cli: Cli) -> None:
             _assert_policy_before_kyverno(done.names("delete"))
     cli.put_back()
     cli.up()
+
+
+def test_a_patch_by_hand_stops_no_update_and_a_refresh_takes_it_back(cli: Cli) -> None:
+    policies = client.CustomObjectsApi(api_client(cli.run))
+    policy = ("kyverno.io", "v1", "clusterpolicies", "dockerhub-image-redirect")
+
+    def failure_policy() -> str:
+        found: Any = policies.get_cluster_custom_object(*policy)
+        return str(found["spec"]["failurePolicy"])
+
+    for seconds in ("3", "4"):  # the second change was the one that met a conflict
+        patch = {"spec": {"failurePolicy": "Fail"}}
+        policies.patch_cluster_custom_object(*policy, patch)
+        cli.set("redirect.timeoutSeconds", seconds)
+        cli.up()
+    policies.patch_cluster_custom_object(*policy, {"spec": {"failurePolicy": "Fail"}})
+    cli.refresh()
+    cli.put_back()
+    cli.up()
+    assert failure_policy() == "Ignore"
+
+
+def test_switching_the_redirect_off_leaves_the_policies_of_others(cli: Cli) -> None:
+    policies = client.CustomObjectsApi(api_client(cli.run))
+    others = ("kyverno.io", "v1", "clusterpolicies")
+    policies.create_cluster_custom_object(*others, OTHERS_POLICY)
+    cli.set("redirect.enabled", "false")
+    assert "rehearsal-kyverno-release" in cli.up().names("delete")
+    found: Any = policies.list_cluster_custom_object(*others)
+    assert [each["metadata"]["name"] for each in found["items"]] == ["team-b-require-labels"]
+    cli.put_back()
+    cli.up()
+    policies.delete_cluster_custom_object(*others, "team-b-require-labels")
 
 
 def test_a_failed_update_ends_the_rehearsal_with_the_clis_own_words(cli: Cli) -> None:

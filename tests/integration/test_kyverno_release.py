@@ -18,27 +18,9 @@ from rehearsal import wait
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from tests.support.harness import Cluster, small_cluster
-from tests.support.kyverno_charts import chart
+from tests.support.kyverno_charts import OTHERS_POLICY, chart
 
 VERSION = "1.19.1"
-OTHERS_POLICY = {
-    "apiVersion": "kyverno.io/v1",
-    "kind": "ClusterPolicy",
-    "metadata": {"name": "team-b-require-labels"},
-    "spec": {
-        "rules": [
-            {
-                "name": "r",
-                "match": {"any": [{"resources": {"kinds": ["Pod"]}}]},
-                "validate": {
-                    "failureAction": "Audit",
-                    "message": "m",
-                    "pattern": {"metadata": {"labels": {"app": "?*"}}},
-                },
-            }
-        ]
-    },
-}
 
 
 @pytest.fixture(scope="module")

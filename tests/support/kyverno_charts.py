@@ -13,6 +13,25 @@ from rehearsal.progress import Progress
 
 VERSIONS = ("1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")
 """Kyverno's versions; 1.16 cannot be had."""
+OTHERS_POLICY: dict[str, Any] = {
+    "apiVersion": "kyverno.io/v1",
+    "kind": "ClusterPolicy",
+    "metadata": {"name": "team-b-require-labels"},
+    "spec": {
+        "rules": [
+            {
+                "name": "r",
+                "match": {"any": [{"resources": {"kinds": ["Pod"]}}]},
+                "validate": {
+                    "failureAction": "Audit",
+                    "message": "m",
+                    "pattern": {"metadata": {"labels": {"app": "?*"}}},
+                },
+            }
+        ]
+    },
+}
+"""A policy that somebody else put into the cluster."""
 _API = "v0.0.1-alpha.3.0.20260723090831-fb2785727f98"
 _FROM_MODULES = {"kyverno-api": f"github.com/kyverno/api@{_API}//charts/kyverno-api"}
 
