@@ -60,13 +60,7 @@ class KubernetesApplier:
         namespace, _, name = identity.rpartition("/")
         inside = ["-n", namespace] if namespace else []
         if kind == _RELEASE:
-            command: list[str | Path] = [
-                self._parts["helm"],
-                "uninstall",
-                name,
-                "--wait",
-                "--ignore-not-found",
-            ]
+            command = ["uninstall", name, "--wait", "--ignore-not-found"]
         else:
             _, api_version, word = kind.split(":")
             target = _target(api_version.removeprefix("core/"), word, name)
