@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from rehearsal import admit as admission
 from rehearsal import supervisor
@@ -31,7 +32,7 @@ from rehearsal.preview import PreviewError
 from rehearsal.preview import preview as preview_of
 from rehearsal.preview import show as show_preview
 from rehearsal.processes import ProcessError
-from rehearsal.progress import Progress, output
+from rehearsal.progress import Progress
 from rehearsal.proof import ProofError, in_force
 from rehearsal.proof import prove as show_proof
 from rehearsal.stage import PARTS as NEEDED
@@ -153,7 +154,7 @@ def preview(
 ) -> None:
     """Show what a stack declares: no part, cluster or cloud is needed."""
     with _told():
-        show_preview(stack, preview_of(CHECKOUT, stack), output())
+        show_preview(stack, preview_of(CHECKOUT, stack), Console(highlight=False))
 
 
 @app.command()

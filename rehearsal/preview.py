@@ -32,6 +32,8 @@ IS_NOT = (
 )
 _UNKNOWN = "(known after the first `pulumi up`)"
 _SECRET = "[secret]"  # noqa: S105 - what is shown in place of one
+_WIDTH = 120
+"""Characters a line where no terminal says how many it has."""
 _LONGEST = 200
 """Characters of a setting that are shown."""
 
@@ -198,7 +200,7 @@ def show(stack: str, found: Preview, console: Console) -> None:
     outputs = tree.add("[bold]outputs[/]")
     for name, value in sorted(found.outputs.items()):
         outputs.add(Text(f"{name}: {_flow(value)}", no_wrap=True, overflow="ellipsis"))
-    console.print(tree, soft_wrap=False)
+    console.print(tree, soft_wrap=False, width=None if console.is_terminal else _WIDTH)
     for note in (*found.notes, IS_NOT):
         console.print(escape(note), soft_wrap=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,6 @@ from pathlib import Path
 from rich import progress as bars
 from rich.console import Console
 from rich.markup import escape
-
-_WIDTH = 120
-"""Characters a line where no terminal says how many it has."""
-
-
-def output() -> Console:
-    """Standard output, for what a command is run for."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 @dataclass(frozen=True, kw_only=True)
