@@ -85,7 +85,11 @@ class ClusterProxy(pulumi.ComponentResource):
         if pull_check:
             after.append(PullCheck(f"{name}-pull-check", pull_check, self._part(after)))
         self.node_mirror = (
-            NodeMirror(f"{name}-node-mirror", args.node_mirror, self._part(after))
+            NodeMirror(
+                f"{name}-node-mirror",
+                replace(args.node_mirror, kubeconfig=args.cluster.kubeconfig),
+                self._part(after),
+            )
             if args.node_mirror
             else None
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -15,7 +16,10 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
+from components.api_server import ApiServer
+from components.inputs import NOT_RECORDED
 from components.labels import LABELS, NODES_NAMESPACE
+from components.node_roll_out import await_nodes
 from components.pull_check import docker_config
 from components.types import DOCKER_HUB, Access, Proxy
 
@@ -74,13 +78,16 @@ class NodeMirrorArgs:
     """How many nodes get an updated Pod at a time: a number, or a percentage such as `10%`."""
     privileged: bool = False
     """Whether Pods run privileged, for nodes whose confinement keeps them from systemd."""
+    kubeconfig: pulumi.Input[str] = field(default="", metadata=NOT_RECORDED)
+    """The cluster's kubeconfig, secret: by it the roll-out is looked at."""
 
 
 class NodeMirror(pulumi.ComponentResource):
     """A DaemonSet that makes proxies every node's mirrors of their registries, and keeps it so.
 
     A Pod is ready while its node pulls through the proxies; the readiness event has the reason when
-    it does not. Deleting the DaemonSet puts every node back as it was found.
+    it does not. An update waits until every node does, or names those that do not; the others are
+    served all the same. Deleting the DaemonSet puts every node back as it was found.
     """
 
     daemon_set: pulumi.Output[str]
@@ -163,18 +170,36 @@ class NodeMirror(pulumi.ComponentResource):
             ],
             opts=options,
         )
-        minutes = 5 + -(-args.restart_window_seconds // 60)
+        seconds = args.restart_window_seconds + 120
+
+        async def rolled_out(_: pulumi.ResourceHookArgs) -> None:
+            kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
+            await asyncio.to_thread(
+                await_nodes,
+                ApiServer(kubeconfig or ""),
+                NODES_NAMESPACE,
+                DAEMON_SET,
+                f"{EXCLUDE_LABEL}=disabled",
+                seconds=seconds,
+            )
+
         daemon_set = kubernetes.apps.v1.DaemonSet(
             f"{name}-daemon-set",
-            metadata=metadata(DAEMON_SET),
+            metadata={
+                **metadata(DAEMON_SET),
+                # The hook waits, and can say for which node and why. `skipAwait` is no way to say
+                # so: the provider would not wait for Pods that leave, either.
+                "annotations": {"pulumi.com/waitFor": "jsonpath={.status.observedGeneration}"},
+            },
             spec=daemon_set_spec(args, script=scripts.metadata.name, account=account.metadata.name),
             # A Pod that ends must still be allowed to ask whether its DaemonSet is going.
             opts=pulumi.ResourceOptions.merge(
                 options,
                 pulumi.ResourceOptions(
                     depends_on=[binding, *logins],
-                    custom_timeouts=pulumi.CustomTimeouts(
-                        create=f"{minutes}m", update=f"{minutes}m", delete=f"{minutes}m"
+                    custom_timeouts=pulumi.CustomTimeouts(delete=f"{seconds + 180}s"),
+                    hooks=pulumi.ResourceHookBinding(
+                        after_create=[rolled_out], after_update=[rolled_out]
                     ),
                 ),
             ),

@@ -94,7 +94,7 @@ class KubernetesApplier:
                 raise
             self._kubectl(kubeconfig, "delete", *namespace, target, "--timeout=120s")
             found = applied()
-        if kind in _ROLLED_OUT:
+        if kind in _ROLLED_OUT and not _conditions(metadata):
             self._kubectl(kubeconfig, "rollout", "status", *namespace, target, "--timeout=120s")
         if kind == "Job" and _SKIP_AWAIT not in (metadata.get("annotations") or {}):
             self._kubectl(

@@ -37,6 +37,7 @@ class Registered:
     delete_before_replace: bool
     before_create: tuple[str, ...]
     after_create: tuple[str, ...]
+    after_update: tuple[str, ...]
     timeouts: tuple[str, str, str]
     """Create, update and delete, as the program gave them; empty for the provider's own."""
     urn: str
@@ -153,6 +154,7 @@ class Monitor(MockMonitor):
                         delete_before_replace=request.deleteBeforeReplace,
                         before_create=tuple(request.hooks.before_create),
                         after_create=tuple(request.hooks.after_create),
+                        after_update=tuple(request.hooks.after_update),
                         timeouts=(
                             request.customTimeouts.create,
                             request.customTimeouts.update,

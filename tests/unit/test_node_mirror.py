@@ -236,11 +236,18 @@ def test_it_has_time_for_all_nodes_to_restart_in_turn_and_no_more_than_that(
 ) -> None:
     recording = declare(folder, restart_window_seconds=window)
     assert pod_of(recording)["terminationGracePeriodSeconds"] == window + 180
-    assert set(recording.one(DAEMON_SET).timeouts) == {f"{5 + window // 60}m"}
+    assert recording.one(DAEMON_SET).timeouts == ("", "", f"{window + 300}s")
 
 
 def test_the_pods_start_without_the_proxy_once_a_node_has_their_image(folder: Path) -> None:
     assert container_of(declare(folder))["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_the_update_waits_by_a_hook_and_the_deletion_by_the_provider(folder: Path) -> None:
+    daemon_set = declare(folder).one(DAEMON_SET)
+    annotations = daemon_set.inputs["metadata"]["annotations"]
+    assert annotations == {"pulumi.com/waitFor": "jsonpath={.status.observedGeneration}"}
+    assert len(daemon_set.after_create) == len(daemon_set.after_update) == 1
 
 
 def test_everything_it_makes_can_be_found_by_its_labels(folder: Path) -> None:

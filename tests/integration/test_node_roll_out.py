@@ -1,0 +1,179 @@
+"""The node mirror on a real API server: which nodes have a Pod, and which are waited for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from kubernetes import client
+
+from components.api_server import ApiServer
+from components.labels import NODES_NAMESPACE
+from components.node_mirror import DAEMON_SET, EXCLUDE_LABEL
+from components.node_roll_out import await_nodes
+from rehearsal.cloud.registries.certificates import Authority
+from rehearsal.cluster import control_plane
+from rehearsal.deploy import embedded
+from rehearsal.deploy.kubernetes_applier import KubernetesApplier
+from rehearsal.deploy.stack_file import StackConfig
+from rehearsal.deploy.volcengine_applier import VolcengineApplier
+from rehearsal.parts.build import obtain
+from rehearsal.processes import Processes
+from rehearsal.progress import Progress
+from tests.support.harness import Cluster
+
+LEFT_OUT = f"{EXCLUDE_LABEL}=disabled"
+OTHERS: dict[str, dict[str, str]] = {
+    "vci-cn-beijing-a": {
+        "type": "virtual-kubelet",
+        "vci.vke.volcengine.com/node-type": "vci",
+        "node.kubernetes.io/instance-type": "virtual-node",
+    },
+    "left-out": {EXCLUDE_LABEL: "disabled"},
+}
+"""Nodes with a Pod on which it would never be ready: nothing runs there."""
+NO_ACCOUNT = {
+    "VOLCENGINE_ACCESS_KEY": "none",
+    "VOLCENGINE_SECRET_KEY": "none",
+    "VOLCENGINE_REGION": "cn-beijing",
+    "VOLCENGINE_ENDPOINT": "127.0.0.1:9",
+}
+PROGRAM = """\
+import json
+import pulumi
+import pulumi_kubernetes
+from components.node_mirror import NodeMirror, NodeMirrorArgs
+from components.types import Access, Proxy
+kubeconfig = json.loads({kubeconfig!r})
+provider = pulumi_kubernetes.Provider("nodes", kubeconfig=kubeconfig)
+access = {{"library": Access.PUBLIC}}
+args = NodeMirrorArgs(
+    proxies=[Proxy(host="docker.io", domain="hub.example", namespaces=access)],
+    image="hub.example/library/busybox:1.37",
+    kubeconfig=kubeconfig,
+)
+NodeMirror("nodes", args, pulumi.ResourceOptions(providers=[provider]))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane with a node of kwok's, and others on which nothing runs."""
+    folder = tmp_path_factory.mktemp("plane")
+    parts = obtain(control_plane.PARTS, Progress())
+    with Processes(folder / "logs") as processes:
+        authority = Authority.create(folder / "authority")
+        plane = control_plane.start(
+            processes, parts, folder / "plane", authority, node_selector="type=kwok"
+        )
+        api = control_plane.client_of(plane.kubeconfig)
+        made = Cluster(plane=plane, kubectl_binary=parts["kubectl"], api=api)
+        made.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
+        for name, labels in OTHERS.items():
+            make_node(made, name, labels)
+        roll_out(made, folder)
+        yield made
+        api.close()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster) -> ApiServer:
+    return ApiServer(cluster.plane.kubeconfig.read_text())
+
+
+def make_node(cluster: Cluster, name: str, labels: dict[str, str]) -> None:
+    """A node that nothing keeps up, so that it is never Ready."""
+    document: Any = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux", **labels}},
+    }
+    cluster.kubectl("apply", "-f", "-", document=document)
+
+
+def roll_out(cluster: Cluster, folder: Path) -> None:
+    """Roll a NodeMirror out, as a stack does; its hook waits for the nodes."""
+    program = folder / "program"
+    program.mkdir()
+    (program / "Pulumi.yaml").write_text("name: test\nruntime: python\nconfig: {}\n")
+    kubeconfig = json.dumps(cluster.plane.kubeconfig.read_text())
+    (program / "__main__.py").write_text(PROGRAM.format(kubeconfig=kubeconfig))
+    parts = obtain(("kubernetes", "helm"), Progress())
+    applier = embedded.Applier(
+        KubernetesApplier(parts, folder / "engine"),
+        VolcengineApplier(NO_ACCOUNT),
+        Progress(),
+        folder / "deployed.json",
+    )
+    embedded.run(program, "test", StackConfig(values={}, secret_keys=frozenset()), applier)
+
+
+def wait_for_nodes(api: ApiServer, seconds: float = 90) -> None:
+    await_nodes(api, NODES_NAMESPACE, DAEMON_SET, LEFT_OUT, seconds=seconds)
+
+
+def test_virtual_nodes_and_those_left_out_have_no_pod_and_are_not_waited_for(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    wait_for_nodes(api)
+    pods: Any = client.CoreV1Api(cluster.api).list_namespaced_pod(NODES_NAMESPACE)
+    assert [each.spec.node_name for each in pods.items] == ["node-a"]
+
+
+def test_a_node_that_is_not_ready_is_named_in_time_until_it_is_left_out(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    make_node(cluster, "dead-1", {})
+    with pytest.raises(pulumi.RunError, match="dead-1: its Pod does not run") as failed:
+        wait_for_nodes(api, seconds=5)
+    assert "node-a" not in str(failed.value)
+    assert f"kubectl label node <name> {LEFT_OUT}" in str(failed.value)
+    cluster.kubectl("label", "node", "dead-1", LEFT_OUT)
+    wait_for_nodes(api)
+
+
+def test_a_node_that_is_refused_is_named_with_its_reason_and_not_waited_for(
+    cluster: Cluster, api: ApiServer
+) -> None:
+    core = client.CoreV1Api(cluster.api)
+    pods: Any = core.list_namespaced_pod(NODES_NAMESPACE)
+    (pod,) = [each for each in pods.items if each.spec.node_name == "node-a"]
+    waiting = {"name": "node-mirror", "ready": False, "state": {"running": {}}}
+    status: Any = {
+        "status": {
+            "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [{**waiting, "image": "i", "imageID": "", "restartCount": 0}],
+        }
+    }
+    core.patch_namespaced_pod_status(pod.metadata.name, NODES_NAMESPACE, status)
+    reason = "refused: containerd's config has registry.mirrors.docker.io"
+    event: Any = {
+        "metadata": {"generateName": "node-mirror-"},
+        "involvedObject": {
+            "kind": "Pod",
+            "name": pod.metadata.name,
+            "namespace": NODES_NAMESPACE,
+            "uid": pod.metadata.uid,
+        },
+        "reason": "Unhealthy",
+        "message": f"Readiness probe failed: {reason}\n",
+        "type": "Warning",
+        "lastTimestamp": "2026-11-27T08:00:00Z",
+    }
+    core.create_namespaced_event(NODES_NAMESPACE, event)
+    with pytest.raises(pulumi.RunError, match=f"node-a: {reason}"):
+        wait_for_nodes(api, seconds=60)
+    core.delete_namespaced_pod(pod.metadata.name, NODES_NAMESPACE, grace_period_seconds=0)
+    wait_for_nodes(api)
+
+
+def test_an_api_server_that_does_not_answer_is_said(cluster: Cluster) -> None:
+    kubeconfig = cluster.plane.kubeconfig.read_text().replace(
+        cluster.plane.url, "https://127.0.0.1:9"
+    )
+    with pytest.raises(pulumi.RunError, match="they could not be looked at"):
+        wait_for_nodes(ApiServer(kubeconfig), seconds=1)
