@@ -208,25 +208,26 @@ hosts_toml() {
     printf '[host."https://%s".header]\nAuthorization = "Basic %s"\n' "$domain" "$login"
 }
 
-# Writes the hosts.toml of a line of the plan. One that this script did not write is kept; one that
-# somebody else wrote over this script's is left alone, and fails.
+# Writes the hosts.toml of a line of the plan. One that was there first is kept; one that somebody else
+# wrote over this script's is left alone, and fails.
 place() {
   target=$path/$host/hosts.toml
   kept=$state/hosts/$host
+  mkdir -p "$kept"
   if present "$target" && ! is_ours "$target"; then
-    if present "$kept/hosts.toml"; then
+    if [ -e "$kept/placed" ]; then
       same "$target" "$kept/hosts.toml" || return
     else
-      mkdir -p "$kept" && cp -Pp "$target" "$kept/new" && mv "$kept/new" "$kept/hosts.toml" ||
-        refuse "cannot keep $target"
+      cp -Pp "$target" "$kept/new" && mv "$kept/new" "$kept/hosts.toml" || refuse "cannot keep $target"
     fi
   fi
-  [ "$(hosts_toml)" != "$(cat "$target" 2>/dev/null)" ] || return 0
-  mkdir -p "$kept"
-  for folder in "$path" "$path/$host"; do
-    [ -d "$folder" ] || { echo "$folder" >>$state/made && mkdir -p "$folder"; }
-  done
-  hosts_toml | write "$target" || exit
+  if [ "$(hosts_toml)" != "$(cat "$target" 2>/dev/null)" ]; then
+    for folder in "$path" "$path/$host"; do
+      [ -d "$folder" ] || { echo "$folder" >>$state/made && mkdir -p "$folder"; }
+    done
+    hosts_toml | write "$target" || exit
+  fi
+  [ -e "$kept/placed" ] || : >"$kept/placed"
 }
 
 # Puts the hosts.toml of each host back for which $1 fails.

@@ -227,8 +227,11 @@ def test_docker_hubs_other_names_come_through_the_proxy_too(node: Node, host: st
     assert node.pulled_through_the_proxy(f"{host}/library/nginx:latest")
 
 
-def test_what_somebody_else_wrote_later_is_left_alone_and_outlives_removal(node: Node) -> None:
-    node.containerd.reset(FRESH[node.version], OWN)
+@pytest.mark.parametrize("own", [OWN, {}], ids=["one was there", "none was there"])
+def test_what_somebody_else_wrote_later_is_left_alone_and_outlives_removal(
+    node: Node, own: dict[str, str]
+) -> None:
+    node.containerd.reset(FRESH[node.version], own)
     in_place(node)
     theirs = 'server = "https://registry-1.docker.io"\n[host."http://127.0.0.1:30020"]\n'
     node.hosts.write_text(theirs)
