@@ -146,8 +146,8 @@ def test_a_containerd_that_does_not_come_back_with_the_login_gets_its_config_bac
     node: Node, bearer_only: World
 ) -> None:
     found = node.config.read_bytes()
-    given = {"MIRROR_RESTART": "systemctl stop containerd", "MIRROR_RESTART_SECONDS": "1"}
-    assert node.apply(**given).stdout.startswith("refused: containerd did not come up")
+    variables = {"MIRROR_RESTART": "systemctl stop containerd", "MIRROR_RESTART_SECONDS": "1"}
+    assert node.apply(**variables).stdout.startswith("refused: containerd did not come up")
     assert node.config.read_bytes() == found
     node.remove()
     texts = [each.read_text() for each in node.config.parent.rglob("*") if each.is_file()]
@@ -157,17 +157,17 @@ def test_a_containerd_that_does_not_come_back_with_the_login_gets_its_config_bac
 def test_a_run_killed_while_the_password_changes_loses_nothing(
     node: Node, bearer_only: World, tmp_path: Path
 ) -> None:
-    given = {"MIRROR_RESTART": "true"}
+    variables = {"MIRROR_RESTART": "true"}
     found = node.tree()
-    in_place(node, **given)
+    in_place(node, **variables)
     new_password(node, bearer_only, "Passw0rd-2")
     traced = node.traced(tmp_path / "counted", tmp_path / "words")
-    in_place(node, **given, **traced)
+    in_place(node, **variables, **traced)
     steps = int((tmp_path / "counted" / "count").read_text())
     for at in range(1, steps + 1):
         new_password(node, bearer_only, f"Passw0rd-{at + 2}")
-        node.killed_at(tmp_path / str(at), at, "apply", **given)
-        in_place(node, **given)
+        node.killed_at(tmp_path / str(at), at, "apply", **variables)
+        in_place(node, **variables)
         texts = node.config.read_text() + node.hosts.read_text()
         expected = (
             node.encoded_login()
@@ -176,5 +176,5 @@ def test_a_run_killed_while_the_password_changes_loses_nothing(
         )
         assert expected in texts, f"killed at step {at} of {steps}"
     assert steps > 3
-    assert node.remove(**given).returncode == 0
+    assert node.remove(**variables).returncode == 0
     assert node.tree() == found

@@ -146,12 +146,12 @@ def test_a_config_of_others_that_containerd_does_not_come_up_with_is_left_alone(
     text = PATCHES[node.version].format(path="/etc/containerd/certs.d")
     node.config.write_text(text)
     note = node.containerd.root / "run/restarts"
-    given = {
+    variables = {
         "MIRROR_RESTART": "echo restart >>/run/restarts; systemctl stop containerd",
         "MIRROR_RESTART_SECONDS": "1",
     }
     for _ in range(2):
-        done = node.apply(**given)
+        done = node.apply(**variables)
         assert done.stdout.startswith("refused: containerd did not come up healthy"), done.stdout
     # Once with the config, once more since a containerd that is down helps nobody.
     assert note.read_text() == "restart\n" * 2
@@ -381,8 +381,8 @@ def test_the_login_is_in_a_private_file_and_nowhere_else(node: Node, tmp_path: P
 
 def test_a_containerd_that_does_not_come_back_gets_its_config_back(node: Node) -> None:
     found = node.config.read_bytes()
-    given = {"MIRROR_RESTART": "systemctl stop containerd", "MIRROR_RESTART_SECONDS": "1"}
-    done = node.apply(**given)
+    variables = {"MIRROR_RESTART": "systemctl stop containerd", "MIRROR_RESTART_SECONDS": "1"}
+    done = node.apply(**variables)
     assert done.stdout.startswith("refused: containerd did not come up healthy")
     assert node.config.read_bytes() == found
     assert not node.hosts.exists()
@@ -398,18 +398,18 @@ def test_a_run_killed_before_containerd_has_its_own_config_again_is_made_good(
 ) -> None:
     found = node.config.read_bytes()
     tried = tmp_path / "tried"
-    given = {
+    variables = {
         "MIRROR_RESTART": f"[ -f {tried} ] && systemctl restart containerd ||"
         f" {{ touch {tried}; systemctl stop containerd; exit 1; }}"
     }
     words = tmp_path / "words"
-    done = node.apply(**given, **node.traced(tmp_path / "counted", words))
+    done = node.apply(**variables, **node.traced(tmp_path / "counted", words))
     assert done.stdout.startswith("refused: containerd did not come up healthy")
     commands = [line.split()[0] for line in words.read_text().splitlines()]
     node.containerd.reset(FRESH[node.version])
     tried.unlink()
     last = len(commands) - commands[::-1].index("systemctl")
-    node.killed_at(tmp_path / "killed", last, "apply", **given)
+    node.killed_at(tmp_path / "killed", last, "apply", **variables)
     assert node.config.read_bytes() == found
     with pytest.raises(NodeError):
         node.containerd.pull(IMAGE, timeout=1)
@@ -440,25 +440,25 @@ def test_a_killed_run_leaves_a_working_node_and_the_next_one_repairs_it(
 ) -> None:
     node.containerd.reset(FRESH[node.version], OWN)
     found = node.tree()
-    given = {"MIRROR_RESTART": "true"}
-    steps = node.count_steps(tmp_path, mode, **given)
+    variables = {"MIRROR_RESTART": "true"}
+    steps = node.count_steps(tmp_path, mode, **variables)
     assert steps > 5
     configs = {node.config.read_bytes()}
-    assert node.apply(**given).returncode == 0
+    assert node.apply(**variables).returncode == 0
     wanted, hosts = node.config.read_bytes(), node.hosts.read_bytes()
     configs.add(wanted)
-    assert node.remove(**given).returncode == 0
+    assert node.remove(**variables).returncode == 0
     for at in range(1, steps + 1):
         if mode == "remove":
-            assert node.apply(**given).returncode == 0
-        node.killed_at(tmp_path / str(at), at, mode, **given)
+            assert node.apply(**variables).returncode == 0
+        node.killed_at(tmp_path / str(at), at, mode, **variables)
         assert node.config.read_bytes() in configs
         assert node.hosts.read_bytes() in (hosts, OWN_HOSTS.encode())
         assert node.containerd.run(["containerd", "config", "dump"]).returncode == 0
         if mode == "apply":
-            assert node.apply(**given).returncode == 0
+            assert node.apply(**variables).returncode == 0
             assert (node.config.read_bytes(), node.hosts.read_bytes()) == (wanted, hosts)
-        assert node.remove(**given).returncode == 0
+        assert node.remove(**variables).returncode == 0
         assert node.tree() == found, f"killed at step {at} of {steps}"
 
 

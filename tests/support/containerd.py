@@ -86,7 +86,7 @@ def unavailable() -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeConfig:
-    """What a node is made of."""
+    """What a node consists of."""
 
     folder: Path
     """Its own folder, not on an overlay file system."""

@@ -153,7 +153,7 @@ class Node:
     """The Pod's shell."""
 
     def mirrors(self, *, login: str | None = None, kind: str = "", ca: str = "") -> str:
-        """The list for node.sh: Docker Hub's names, with the node's login unless one is given."""
+        """The list for node.sh: Docker Hub's names, with the node's login or another."""
         encoded = self.encoded_login() if login is None else login
         lines = [f"{host} {self.world.domain} {encoded} {kind}".rstrip() for host in HOSTS]
         return "\n".join([*lines, ca])

@@ -75,9 +75,9 @@ class Recording:
 class Cloud(Mocks):
     """Answers as Volcengine and Kubernetes would; with `unknown`, as in a first preview."""
 
-    def __init__(self, *, unknown: bool = False, made: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, *, unknown: bool = False, existing: Mapping[str, Any] | None = None) -> None:
         self._unknown = unknown
-        self._made = made or {}
+        self._existing = existing or {}
         self.seen: set[str] = set()
         """The type of everything that reached the cloud."""
 
@@ -88,7 +88,7 @@ class Cloud(Mocks):
         if args.typ == "volcengine:cr/registry:Registry" and not self._unknown:
             domain = f"{args.inputs['name']}-cn-test.cr.volces.com"
             state |= {"domains": [{"domain": domain, "type": "System"}], "username": "user@1"}
-            state |= self._made
+            state |= self._existing
         if "metadata" in state and not self._unknown:
             state["metadata"] = {
                 **state["metadata"],

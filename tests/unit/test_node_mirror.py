@@ -35,12 +35,12 @@ import json
 import pulumi
 from components.node_mirror import NodeMirror, NodeMirrorArgs, ProxyLogin
 from components.types import Access, Proxy
-given = json.loads({given!r})
+inputs = json.loads({inputs!r})
 proxies = [
     Proxy(host=host, domain=domain, namespaces={{"library": Access(access)}})
-    for host, domain, access in given.pop("proxies", [["docker.io", "hub.example", "Public"]])
+    for host, domain, access in inputs.pop("proxies", [["docker.io", "hub.example", "Public"]])
 ]
-password = given.pop("password", None)
+password = inputs.pop("password", None)
 logins = {{
     each.host: ProxyLogin(username="user@1", password=pulumi.Output.secret(password))
     for each in proxies
@@ -49,7 +49,7 @@ logins = {{
 mirror = NodeMirror(
     "apps",
     NodeMirrorArgs(
-        proxies=proxies, logins=logins, image="hub.example/library/busybox:1.37", **given
+        proxies=proxies, logins=logins, image="hub.example/library/busybox:1.37", **inputs
     ),
 )
 pulumi.export("daemon_set", mirror.daemon_set)
@@ -64,9 +64,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def declare(folder: Path, *, preview: bool = False, **given: Any) -> Recording:
+def declare(folder: Path, *, preview: bool = False, **inputs: Any) -> Recording:
     """Declare one NodeMirror under mocks."""
-    (folder / "__main__.py").write_text(PROGRAM.format(given=json.dumps(given)))
+    (folder / "__main__.py").write_text(PROGRAM.format(inputs=json.dumps(inputs)))
     cloud = Cloud(unknown=preview)
     monitor = Monitor(cloud)
     config = StackConfig(values={}, secret_keys=frozenset())
@@ -84,7 +84,7 @@ def container_of(recording: Recording) -> Any:
 
 
 def proxies_of(recording: Recording) -> list[str]:
-    """What the Pods are told of hosts, their proxies, and where the login is."""
+    """What the Pods know of hosts, their proxies, and where the login is."""
     environment = {each["name"]: each.get("value") for each in container_of(recording)["env"]}
     return str(environment["POD_PROXIES"]).splitlines()
 
@@ -306,7 +306,7 @@ def test_the_config_map_has_the_scripts_as_they_are_in_the_project(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("given", "variable", "value"),
+    ("inputs", "variable", "value"),
     [
         ({"strict": True}, "MIRROR_STRICT", "true"),
         ({}, "MIRROR_STRICT", None),
@@ -319,12 +319,12 @@ def test_the_config_map_has_the_scripts_as_they_are_in_the_project(folder: Path)
     ids=str,
 )
 def test_a_setting_reaches_the_scripts(
-    folder: Path, given: dict[str, Any], variable: str, value: str | None
+    folder: Path, inputs: dict[str, Any], variable: str, value: str | None
 ) -> None:
     environment = {
-        each["name"]: each.get("value") for each in container_of(declare(folder, **given))["env"]
+        each["name"]: each.get("value") for each in container_of(declare(folder, **inputs))["env"]
     }
-    assert environment.get(variable) == (value or given.get("restart_command"))
+    assert environment.get(variable) == (value or inputs.get("restart_command"))
 
 
 def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
@@ -346,7 +346,7 @@ def certificate(bits: int) -> str:
         x509.NameOID.COMMON_NAME,
     )
     name = x509.Name([x509.NameAttribute(*each) for each in zip(kinds, words, strict=True)])
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -358,7 +358,7 @@ def certificate(bits: int) -> str:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return made.public_bytes(serialization.Encoding.PEM).decode()
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
 NOT_BEFORE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -367,14 +367,14 @@ NOT_BEFORE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 def test_the_node_pool_script_fits_into_what_vke_takes_and_is_always_the_same(
     folder: Path,
 ) -> None:
-    given: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "ca_certificate": f"Root CA\n{certificate(2048)}",
         "proxies": [["docker.io", "dockerhub-production-cn-beijing.cr.volces.com", "Private"]],
         "password": "Passw0rd-" * 4,
     }
-    text = declare(folder, **given).outputs["node_pool_script"].value
+    text = declare(folder, **inputs).outputs["node_pool_script"].value
     assert len(base64.b64encode(text.encode())) <= NODE_POOL_BYTES
-    assert declare(folder, **given).outputs["node_pool_script"].value == text
+    assert declare(folder, **inputs).outputs["node_pool_script"].value == text
 
 
 def test_a_certificate_that_is_too_long_for_a_node_pool_is_said(

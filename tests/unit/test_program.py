@@ -136,11 +136,11 @@ DIFFERENT: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("made", "setting"), DIFFERENT)
+@pytest.mark.parametrize(("existing", "setting"), DIFFERENT)
 def test_a_registry_that_differs_from_config_stops_the_update_before_anything_depends_on_it(
-    made: dict[str, Any], setting: str
+    existing: dict[str, Any], setting: str
 ) -> None:
-    cloud = Cloud(made=made)
+    cloud = Cloud(existing=existing)
     with pytest.raises(pulumi.RunError, match="was left as it is") as caught:
         record(config(ENTERPRISE), cloud=cloud)
     assert setting in str(caught.value)
@@ -153,7 +153,9 @@ def test_a_tag_put_on_the_registry_by_others_does_not_stop_the_update() -> None:
         {"key": key, "value": value}
         for key, value in (("env", "prod"), ("team", "platform"), ("billing", "x"))
     ]
-    assert record(config(ENTERPRISE), cloud=Cloud(made={"resourceTags": tags})).outputs["domain"]
+    assert record(config(ENTERPRISE), cloud=Cloud(existing={"resourceTags": tags})).outputs[
+        "domain"
+    ]
 
 
 def test_every_kubernetes_resource_is_given_the_provider_of_its_own_cluster(
@@ -371,10 +373,10 @@ def test_the_warning_knows_what_is_served_and_left_alone() -> None:
     document = changed(document, "redirect.exclude.podLabels", ["example.com/operated"])
     document = changed(document, "redirect.exclude.namespaces", ["ci"])
     policy = record(config(document)).of_type(WARNING)[0].inputs["spec"]
-    given = {each["name"]: each["expression"] for each in policy["variables"]}
-    assert json.loads(given["served"]) == ["docker.io/bitnami", "docker.io/library"]
-    assert set(json.loads(given["proxied"]).values()) == {"docker.io"}
-    assert {"cnpg.io/cluster", "example.com/operated"} < set(json.loads(given["podsLeftAlone"]))
+    variables = {each["name"]: each["expression"] for each in policy["variables"]}
+    assert json.loads(variables["served"]) == ["docker.io/bitnami", "docker.io/library"]
+    assert set(json.loads(variables["proxied"]).values()) == {"docker.io"}
+    assert {"cnpg.io/cluster", "example.com/operated"} < set(json.loads(variables["podsLeftAlone"]))
     assert '"kyverno", "ci"' in policy["matchConditions"][0]["expression"]
     assert policy["failurePolicy"] == "Ignore"
 

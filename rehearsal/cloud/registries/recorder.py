@@ -65,7 +65,7 @@ class UpstreamRecorder:
 
         A tag is served by asking for it and then for the manifest it points to, so for manifests
         all requests for manifests of the repository count; for blobs, those of the digest.
-        Requests of two clients for the same thing at the same time cannot be told apart.
+        Requests of two clients for the same thing at the same time cannot be distinguished.
         """
         return tuple(
             method
