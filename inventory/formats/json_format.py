@@ -12,7 +12,7 @@ from inventory.formats import words
 
 def write(answer: Answer) -> str:
     """The answer as one JSON object."""
-    return json.dumps(document(answer), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document(answer), ensure_ascii=False) + "\n"
 
 
 def document(answer: Answer) -> dict[str, Any]:
