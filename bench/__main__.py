@@ -29,6 +29,9 @@ def main(
     *,
     quick: Annotated[bool, typer.Option(help="Few Pods: to see that it works.")] = False,
     rounds: Annotated[int, typer.Option(min=0, help="Rounds; 0 is 4, and 1 if quick.")] = 0,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Another policy to measure, a file of manifests.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="The folder to write to.")] = CHECKOUT / "docs",
 ) -> None:
     """Measure admission without a policy, with each of ours and with the vendor's."""
@@ -43,7 +46,7 @@ def main(
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         cluster(Path(folder), progress) as found,
     ):
-        result = run(found, variants(), effort, progress)
+        result = run(found, variants(beside or ()), effort, progress)
     machine = _machine()
     text = report.markdown(result, effort, machine, list(goals(result)))
     output.mkdir(parents=True, exist_ok=True)

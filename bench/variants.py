@@ -49,9 +49,20 @@ class Variant:
         return self.delay > 0
 
 
-def variants() -> list[Variant]:
-    """All of them, but for no policy, which is measured before each."""
+def variants(beside: Sequence[Path] = ()) -> list[Variant]:
+    """All of them, but for no policy, which is measured before each.
+
+    `beside` are files with other policies to compare, such as ours as they were.
+    """
     return [
+        *(
+            Variant(
+                name=file.stem,
+                documents=list(yaml.safe_load_all(file.read_text())),
+                cases=(ONE, TWENTY, NOTHING),
+            )
+            for file in beside
+        ),
         *(_ours(engine, size) for engine in Engine for size in ALLOW_LISTS),
         *(_simplest(engine) for engine in Engine),
         *(_vendors(delay) for delay in DELAYS),
@@ -61,6 +72,11 @@ def variants() -> list[Variant]:
 def our_name(engine: Engine, size: int) -> str:
     """What a variant with one of our engines is called."""
     return engine if size == 1 else f"{engine}, {size:,} namespaces"
+
+
+def simplest_name(engine: Engine) -> str:
+    """What the variant with an engine's simplest policy is called."""
+    return f"{engine}, the simplest there is"
 
 
 def _ours(engine: Engine, size: int) -> Variant:
@@ -89,9 +105,9 @@ def _simplest(engine: Engine) -> Variant:
     documents = yaml.safe_load_all(_SIMPLEST_POLICIES.read_text())
     kinds = {engine, f"{engine}Binding"}
     return Variant(
-        name=f"{engine}, the simplest there is",
+        name=simplest_name(engine),
         documents=[each for each in documents if each["kind"] in kinds],
-        cases=(ONE, NOTHING),
+        cases=(ONE, TWENTY, NOTHING),
     )
 
 

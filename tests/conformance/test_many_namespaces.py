@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.types import Engine
+from tests.conformance.test_pods import images, pod
 from tests.support.harness import DOMAIN, Cluster, docker_hub
 
 
@@ -24,3 +25,14 @@ def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: Engine) -> N
         "namespace0999/x:1",
         f"{DOMAIN}/library/nginx",
     ]
+
+
+def test_a_pod_of_a_hundred_containers_is_redirected_beside_a_thousand_namespaces(
+    cluster: Cluster, engine: Engine
+) -> None:
+    """CEL has a cost limit in the API server; a Pod over it would be left as written."""
+    names = [f"namespace-{at:04}" for at in range(1000)]
+    written = [f"{names[at * 10]}/some/image:{at}" for at in range(100)]
+    with cluster.policy(engine, [docker_hub(*names)]):
+        found = cluster.create(pod(*written))
+    assert images(found) == [f"{DOMAIN}/{each}" for each in written]

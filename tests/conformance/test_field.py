@@ -1,0 +1,314 @@
+"""What clusters really send: injected sidecars, operators, others' policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kubernetes.client import ApiException
+
+from components.policy import PODS_LEFT_ALONE
+from components.types import Engine
+from rehearsal import wait
+from tests.conformance.test_pods import images, named, originals, pod
+from tests.support.harness import DOMAIN, Cluster, docker_hub
+from tests.support.injectors import ISTIO, SELECTED, SIDECARS, VAULT, injectors
+
+PROXIES = [docker_hub("acme", "istio", "library", private=["hashicorp"])]
+AT_THE_PROXY = {
+    ISTIO: f"{DOMAIN}/istio/proxyv2:1.27.1",
+    VAULT: f"{DOMAIN}/hashicorp/vault:1.20.0",
+}
+ASKS = {"sidecar.istio.io/inject": "true"}
+"""An annotation by which a Pod asks for something to be injected."""
+
+
+PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8nXRh950IZbRj8Ra/N9sbqOPZrfM
+5/KAQN0/KjHcorm/J5yctVd7iEcnessRQjU917hmKO6JWVGHpDguIyakZA==
+-----END PUBLIC KEY-----"""
+
+
+@pytest.fixture(scope="module")
+def redirected(cluster: Cluster, engine: Engine) -> Iterator[Cluster]:
+    with cluster.policy(engine, PROXIES, pull_secret="proxy-login"):
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def injecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
+    with injectors(tmp_path_factory.mktemp("injectors")) as configurations:
+        yield configurations
+
+
+@contextmanager
+def injected_by(cluster: Cluster, configuration: dict[str, Any]) -> Iterator[None]:
+    """A webhook of others in force."""
+    name = configuration["metadata"]["name"]
+
+    def containers() -> int:
+        return len(images(cluster.create(meshed("quay.io/a/b"))))
+
+    before = containers()
+    cluster.kubectl("apply", "--server-side", "-f", "-", document=configuration)
+    try:
+        wait.until(lambda: containers() == before + 1, f"{name} is called")
+        yield
+    finally:
+        cluster.kubectl("delete", "mutatingwebhookconfiguration", name)
+        wait.until(lambda: containers() == before, f"{name} is gone")
+
+
+def meshed(*written: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    """A Pod that the injectors are called for."""
+    return {
+        **pod(*written),
+        "metadata": {
+            "generateName": "test-",
+            "labels": SELECTED,
+            "annotations": annotations or {},
+        },
+    }
+
+
+class TestInjectedContainers:
+    """Called by name, Istio's injector comes before Kyverno, Vault's after it; the native engine
+    comes before both, and again after them.
+    """
+
+    @pytest.mark.parametrize("injector", SIDECARS)
+    @pytest.mark.parametrize("asks", [True, False], ids=["asks-for-it", "does-not-ask"])
+    @pytest.mark.parametrize(
+        "own", ["registry.example.com/acme/app:1", "nginx:1.29"], ids=["own-registry", "hub-too"]
+    )
+    def test_they_are_redirected_where_the_engine_is_called_after_them(
+        self,
+        redirected: Cluster,
+        engine: Engine,
+        injecting: dict[str, dict[str, Any]],
+        injector: str,
+        asks: bool,
+        own: str,
+    ) -> None:
+        called = {
+            Engine.MUTATING_ADMISSION_POLICY: True,
+            # Called again if it was before: for an image of the Pod's own, or one it asks for.
+            Engine.CLUSTER_POLICY: injector == ISTIO or asks or own == "nginx:1.29",
+            # Kyverno 1.19 has the API server call this webhook once.
+            Engine.MUTATING_POLICY: injector == ISTIO,
+        }[engine]
+        with injected_by(redirected, injecting[injector]):
+            found = redirected.create(meshed(own, annotations=ASKS if asks else {}))
+        sidecar = SIDECARS[injector]
+        assert images(found) == [
+            f"{DOMAIN}/library/nginx:1.29" if own == "nginx:1.29" else own,
+            AT_THE_PROXY[injector] if called else sidecar["image"],
+        ]
+        kept = {"c0": own} if own == "nginx:1.29" else {}
+        assert originals(found) == kept | ({sidecar["name"]: sidecar["image"]} if called else {})
+        login = [{"name": "proxy-login"}] if called and injector == VAULT else None
+        assert found["spec"].get("imagePullSecrets") == login
+
+    def test_istios_auto_is_filled_in_by_istio_and_then_redirected(
+        self, redirected: Cluster, injecting: dict[str, dict[str, Any]]
+    ) -> None:
+        gateway = meshed("auto", annotations=ASKS)
+        gateway["spec"]["containers"][0]["name"] = "istio-proxy"
+        with injected_by(redirected, injecting[ISTIO]):
+            assert images(redirected.create(gateway)) == [AT_THE_PROXY[ISTIO]]
+        assert images(redirected.create(gateway)) == ["auto"]
+
+
+class TestImagesThatAreNeverPulled:
+    def test_they_stay_as_written_beside_others_that_are_redirected(
+        self, redirected: Cluster
+    ) -> None:
+        never = {"imagePullPolicy": "Never"}
+        given = pod(
+            "busybox:1.37",
+            initContainers=[{"name": "warm", "image": "ml-weights:local", **never}],
+            volumes=[{"name": "v", "image": {"reference": "data:local", "pullPolicy": "Never"}}],
+        )
+        given["spec"]["containers"].append({"name": "app", "image": "runner:local", **never})
+        found = redirected.create(given)
+        assert images(found) == [f"{DOMAIN}/library/busybox:1.37", "runner:local"]
+        assert images(found, "initContainers") == ["ml-weights:local"]
+        volumes = {each["name"]: each for each in found["spec"]["volumes"]}
+        assert volumes["v"]["image"]["reference"] == "data:local"
+        assert originals(found) == {"c0": "busybox:1.37"}
+
+    def test_an_ephemeral_container_with_one_is_left(self, redirected: Cluster) -> None:
+        redirected.stored(named("preloaded", "quay.io/a/b"))
+        try:
+            redirected.kubectl(
+                "debug", "preloaded", "--image=tools:local", "--image-pull-policy=Never",
+                "--container=d",
+            )  # fmt: skip
+            found = redirected.pod("preloaded")
+            assert images(found, "ephemeralContainers") == ["tools:local"]
+        finally:
+            redirected.kubectl("delete", "pod", "preloaded", "--force", "--grace-period=0")
+
+
+@pytest.mark.parametrize("label", PODS_LEFT_ALONE)
+def test_an_operator_that_compares_images_finds_what_it_wrote(
+    redirected: Cluster, label: str
+) -> None:
+    key, _, value = label.partition("=")
+    given = pod("acme/database:1")
+    given["metadata"]["labels"] = {key: value or "some"}
+    assert images(redirected.create(given)) == ["acme/database:1"]
+
+
+def test_a_label_of_an_operators_with_another_value_is_no_sign(redirected: Cluster) -> None:
+    given = pod("acme/app:1")
+    given["metadata"]["labels"] = {"application": "shop"}
+    assert images(redirected.create(given)) == [f"{DOMAIN}/acme/app:1"]
+
+
+@pytest.mark.parametrize(
+    "host", ["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"]
+)
+def test_each_of_docker_hubs_hosts_is_docker_hubs(redirected: Cluster, host: str) -> None:
+    assert redirected.admitted(f"{host}/library/nginx:1.29") == f"{DOMAIN}/library/nginx:1.29"
+
+
+def test_a_namespace_that_only_begins_with_kube_is_redirected(redirected: Cluster) -> None:
+    redirected.kubectl("create", "namespace", "kube-flannel", check=False)
+    wait.until(
+        lambda: (
+            redirected.kubectl(
+                "get", "serviceaccount", "default", "-n", "kube-flannel", check=False
+            ).returncode
+            == 0
+        ),
+        "its service account",
+    )
+    found = redirected.create(pod("nginx:1.29"), "kube-flannel")
+    assert images(found) == [f"{DOMAIN}/library/nginx:1.29"]
+
+
+class TestGitOps:
+    """A Pod in git that a tool applies again and again."""
+
+    def test_a_server_side_diff_is_empty_and_a_client_side_one_is_not(
+        self, redirected: Cluster
+    ) -> None:
+        smoke = named("smoke", "busybox:1.37")
+        owner = ("--server-side", "--field-manager=argocd-controller")
+        try:
+            redirected.kubectl("apply", *owner, "--force-conflicts", "-f", "-", document=smoke)
+            applied = redirected.pod("smoke")
+            assert images(applied) == [f"{DOMAIN}/library/busybox:1.37"]
+            redirected.kubectl("apply", *owner, "--force-conflicts", "-f", "-", document=smoke)
+            again = redirected.pod("smoke")
+            assert again["spec"] == applied["spec"]
+            assert originals(again) == {"c0": "busybox:1.37"}
+            seen = redirected.kubectl("diff", *owner, "-f", "-", document=smoke, check=False)
+            assert seen.returncode == 0, seen.stdout
+        finally:
+            redirected.kubectl("delete", "pod", "smoke", "--force", "--grace-period=0")
+
+
+class TestOthersPolicies:
+    """They see the Pod as it is after the redirect."""
+
+    def test_one_that_allows_registries_has_to_allow_the_proxy(self, redirected: Cluster) -> None:
+        rule = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": "only-docker-hub"},
+            "spec": {
+                "matchConstraints": {
+                    "resourceRules": [
+                        {
+                            "apiGroups": [""],
+                            "apiVersions": ["v1"],
+                            "resources": ["pods"],
+                            "operations": ["CREATE"],
+                        }
+                    ]
+                },
+                "validations": [
+                    {
+                        "expression": "object.spec.containers.all(c,"
+                        " c.image.startsWith('docker.io/') || !c.image.contains('/'))",
+                        "message": "Docker Hub only",
+                    }
+                ],
+            },
+        }
+        binding = {
+            **rule,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "spec": {"policyName": "only-docker-hub", "validationActions": ["Deny"]},
+        }
+        for each in (rule, binding):
+            redirected.kubectl("apply", "-f", "-", document=each)
+        try:
+            wait.until(lambda: _denied(redirected, "quay.io/a/b"), "it denies")
+            assert _denied(redirected, "nginx:1.29")
+            opted_out = pod("nginx:1.29")
+            opted_out["metadata"]["labels"] = {"vke-dockerhub-proxy/redirect": "disabled"}
+            assert images(redirected.create(opted_out)) == ["nginx:1.29"]
+        finally:
+            for each in (binding, rule):
+                redirected.kubectl("delete", str(each["kind"]), "only-docker-hub")
+            wait.until(lambda: not _denied(redirected, "quay.io/a/b"), "it is gone")
+
+    def test_one_that_verifies_images_by_docker_hubs_name_may_be_passed_over(
+        self, redirected: Cluster, engine: Engine, request: pytest.FixtureRequest
+    ) -> None:
+        """Kyverno's webhooks are called by name, a ClusterPolicy's redirect after its verifyImages;
+        the other engines come before it, and no signature is looked for any more: see Limits.
+        """
+        request.getfixturevalue("kyverno")
+        policy = {
+            "apiVersion": "kyverno.io/v1",
+            "kind": "ClusterPolicy",
+            "metadata": {"name": "signed"},
+            "spec": {
+                "webhookTimeoutSeconds": 15,
+                "rules": [
+                    {
+                        "name": "v",
+                        "match": {"any": [{"resources": {"kinds": ["Pod"]}}]},
+                        "verifyImages": [
+                            {
+                                "imageReferences": ["docker.io/acme/*"],
+                                "failureAction": "Enforce",
+                                "attestors": [{"entries": [{"keys": {"publicKeys": PUBLIC_KEY}}]}],
+                            }
+                        ],
+                    }
+                ],
+            },
+        }
+        as_written = pod("acme/app:1")
+        as_written["metadata"]["labels"] = {"vke-dockerhub-proxy/redirect": "disabled"}
+        redirected.kubectl("apply", "-f", "-", document=policy)
+        try:
+            wait.until(lambda: _unverified(redirected, as_written), "it denies", timeout=120)
+            verified = _unverified(redirected, pod("acme/app:1"))
+            assert verified == (engine is Engine.CLUSTER_POLICY)
+        finally:
+            redirected.kubectl("delete", "clusterpolicy", "signed")
+            wait.until(lambda: not _unverified(redirected, as_written), "it is gone", timeout=120)
+
+
+def _unverified(cluster: Cluster, written: dict[str, Any]) -> bool:
+    try:
+        cluster.create(written)
+    except ApiException as error:
+        return "docker.io/acme/app:1" in str(error.body)
+    return False
+
+
+def _denied(cluster: Cluster, image: str) -> bool:
+    try:
+        cluster.create(pod(image))
+    except ApiException as error:
+        return "Docker Hub only" in str(error.body)
+    return False
