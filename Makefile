@@ -28,6 +28,7 @@ parts: $(VENV)/.installed ## Build the real parts, once
 
 bench: $(VENV)/.installed ## Measure; writes docs/
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.inventory
 
 check: $(VENV)/.installed ## Lint and type-check
 	$(BIN)/ruff check .

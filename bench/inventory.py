@@ -34,7 +34,7 @@ from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane
 from rehearsal.locations import CHECKOUT
-from rehearsal.parts.build import obtain
+from rehearsal.parts.build import Profile, obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
 
@@ -164,7 +164,7 @@ def pod_of(at: int) -> dict[str, Any]:
 @contextmanager
 def plane(folder: Path, progress: Progress) -> Iterator[control_plane.ControlPlane]:
     """A control plane with kwok's nodes and no policy."""
-    parts = obtain(control_plane.PARTS, progress)
+    parts = obtain(control_plane.PARTS, progress, Profile.RELEASE)
     with ExitStack() as stack:
         processes = stack.enter_context(Processes(folder / "logs"))
         authority = Authority.create(folder / "authority")
