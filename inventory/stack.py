@@ -77,7 +77,7 @@ def load_stack(name: str, folder: Path = REPOSITORY) -> Stack:
         yaml.YAMLError: when it is no YAML.
         SettingsError: when a setting is invalid.
     """
-    file = read_stack_file(folder / "stacks" / f"Pulumi.{name}.yaml")
+    file = read_stack_file(folder / f"Pulumi.{name}.yaml")
     settings = file.settings
     return Stack(
         name=name,

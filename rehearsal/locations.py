@@ -7,8 +7,6 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 """The project's folder, which holds `Pulumi.yaml`."""
-STACKS = CHECKOUT / "stacks"
-"""The stack files, as `stackConfigDir` in `Pulumi.yaml` says."""
 GO_MODULES = Path(__file__).resolve().parent / "parts" / "go"
 """One small Go module for each part: what to build, pinned by `go.mod` and `go.sum`."""
 RUNS = CHECKOUT / ".rehearsal"

@@ -24,7 +24,6 @@ from rich.text import Text
 from rich.tree import Tree
 
 from rehearsal.deploy import embedded, stack_file
-from rehearsal.locations import STACKS
 
 IS_NOT = (
     "This is the program run on its own: no Pulumi CLI, no comparison with what is deployed,"
@@ -93,9 +92,9 @@ def preview(folder: Path, stack: str) -> Preview:
     Raises:
         PreviewError: when there is no such stack file, or its settings are not accepted.
     """
-    path = folder / STACKS.name / f"Pulumi.{stack}.yaml"
+    path = folder / f"Pulumi.{stack}.yaml"
     if not path.is_file():
-        stacks = sorted(each.name.split(".")[1] for each in path.parent.glob("Pulumi.*.yaml"))
+        stacks = sorted(each.name.split(".")[1] for each in folder.glob("Pulumi.*.yaml"))
         raise PreviewError(f"no stack file {path.name}; there are: {', '.join(stacks)}")
     mocks = Nothing()
     seen = _Seen(mocks)

@@ -23,7 +23,7 @@ from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import node as real_node
-from rehearsal.locations import CHECKOUT, RUNS, STACKS
+from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, end_strays
 from rehearsal.progress import Progress
@@ -218,7 +218,7 @@ def _add_nodes(kubeconfig: Path) -> None:
 
 def _stack_file() -> dict[str, Any]:
     """The config of the rehearsal's stack, by key without its name space."""
-    config = yaml.safe_load((STACKS / "Pulumi.rehearsal.yaml").read_text())["config"]
+    config = yaml.safe_load((CHECKOUT / "Pulumi.rehearsal.yaml").read_text())["config"]
     return {key.partition(":")[2]: value for key, value in config.items()}
 
 

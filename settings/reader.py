@@ -24,7 +24,7 @@ from settings.errors import PROJECT, SECRET_FIELDS, Problem, SettingsError, comm
 from settings.model import SECTIONS, Settings, validate
 from settings.rules import check_rules
 
-STACK_FILES = Path(__file__).resolve().parents[1] / "stacks"
+STACK_FILES = Path(__file__).resolve().parents[1]
 """The folder of the stack files."""
 
 

@@ -20,7 +20,7 @@ from rehearsal.deploy import embedded
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
 from rehearsal.deploy.stack_file import StackConfig, changed, read
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
-from rehearsal.locations import CHECKOUT, STACKS
+from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
 from rehearsal.processes import end_all
 from rehearsal.progress import Progress
@@ -86,7 +86,7 @@ def stack_config(run: Run, config: Mapping[str, str] | None = None) -> StackConf
 def _stack_file(run: Run, config: Mapping[str, str] | None) -> Path:
     project = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["name"]
     path = run.folder / STACK_FILE
-    write_private(path, changed((STACKS / STACK_FILE).read_text(), project, config or {}))
+    write_private(path, changed((CHECKOUT / STACK_FILE).read_text(), project, config or {}))
     return path
 
 

@@ -19,7 +19,7 @@ import yaml
 from pulumi import automation
 
 from rehearsal.deploy.stack import STACK, cli_stack
-from rehearsal.locations import CHECKOUT, STACKS
+from rehearsal.locations import CHECKOUT
 from rehearsal.stage import Run
 from tests.support.rehearsals import rehearsal, run_of
 
@@ -89,7 +89,7 @@ class Cli:
 
     def put_back(self) -> None:
         """Make the stack file the rehearsal's again."""
-        shutil.copyfile(STACKS / f"Pulumi.{STACK}.yaml", self.config_file)
+        shutil.copyfile(CHECKOUT / f"Pulumi.{STACK}.yaml", self.config_file)
 
     def setting(self, name: str) -> Any:
         """A setting of the stack file."""

@@ -215,4 +215,4 @@ def _urn(parent: str, kind: str, name: str) -> str:
 
 def stack(name: str) -> StackConfig:
     """The config of one of the project's own stack files."""
-    return read(ROOT / "stacks" / f"Pulumi.{name}.yaml", "rehearsal")
+    return read(ROOT / f"Pulumi.{name}.yaml", "rehearsal")

@@ -243,8 +243,7 @@ config:
   vke-dockerhub-proxy:kyverno: {namespace: policies}
   vke-dockerhub-proxy:redirect: '{"exclude": {"namespaces": ["ci"], "podLabels": ["a/b"]}}'
 """
-    (tmp_path / "stacks").mkdir()
-    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(text)
+    (tmp_path / "Pulumi.x.yaml").write_text(text)
     loaded = load_stack("x", tmp_path)
     assert not loaded.redirects
     assert {"kube-system", "policies", "ci"} <= loaded.excluded_namespaces
@@ -252,8 +251,7 @@ config:
 
 
 def test_a_stack_file_with_a_mistake_is_an_error_that_names_it(tmp_path: Path) -> None:
-    (tmp_path / "stacks").mkdir()
-    (tmp_path / "stacks" / "Pulumi.x.yaml").write_text(
+    (tmp_path / "Pulumi.x.yaml").write_text(
         "config: {vke-dockerhub-proxy:registry: {name: 1dev, namespaces: [library]}}"
     )
     with pytest.raises(SettingsError, match=r"(?s)volcengine:region.*registry.name"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from rehearsal.locations import CHECKOUT, STACKS
+from rehearsal.locations import CHECKOUT
 
 
 def test_pip_installs_for_the_program_what_the_lock_says() -> None:
@@ -29,5 +29,5 @@ def test_pip_installs_for_the_program_what_the_lock_says() -> None:
 def test_every_stack_with_an_account_is_previewed() -> None:
     workflow = yaml.safe_load((CHECKOUT / ".github/workflows/pull-request.yml").read_text())
     previewed = workflow["jobs"]["preview"]["strategy"]["matrix"]["stack"]
-    stacks = {each.name.split(".")[1] for each in STACKS.glob("Pulumi.*.yaml")}
+    stacks = {each.name.split(".")[1] for each in CHECKOUT.glob("Pulumi.*.yaml")}
     assert set(previewed) == stacks - {"rehearsal"}

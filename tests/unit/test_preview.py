@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rehearsal.locations import CHECKOUT, STACKS
+from rehearsal.locations import CHECKOUT
 from rehearsal.preview import IS_NOT, PreviewError, preview, show
 
-NAMES = sorted(each.name.split(".")[1] for each in STACKS.glob("Pulumi.*.yaml"))
+STACKS = sorted(each.name.split(".")[1] for each in CHECKOUT.glob("Pulumi.*.yaml"))
 
 
 def shown(stack: str) -> str:
@@ -22,7 +22,7 @@ def shown(stack: str) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("stack", NAMES)
+@pytest.mark.parametrize("stack", STACKS)
 def test_every_stack_of_a_fresh_checkout_is_shown(stack: str) -> None:
     text = shown(stack)
     assert "cr.Registry dockerhub-registry" in text
@@ -64,8 +64,7 @@ def test_a_stack_that_is_not_there_is_an_error_that_names_those_that_are() -> No
 def test_settings_that_are_refused_are_said_in_their_own_words(tmp_path: Path) -> None:
     for each in ("Pulumi.yaml", "__main__.py"):
         (tmp_path / each).symlink_to(CHECKOUT / each)
-    text = (STACKS / "Pulumi.dev.yaml").read_text().replace("edition: Micro", "edition: Tiny")
-    (tmp_path / "stacks").mkdir()
-    (tmp_path / "stacks" / "Pulumi.dev.yaml").write_text(text)
+    text = (CHECKOUT / "Pulumi.dev.yaml").read_text().replace("edition: Micro", "edition: Tiny")
+    (tmp_path / "Pulumi.dev.yaml").write_text(text)
     with pytest.raises(PreviewError, match=r"registry\.edition"):
         preview(tmp_path, "dev")

@@ -21,7 +21,7 @@ from settings.model import Section, Settings
 from tests.support.configs import ENTERPRISE, MICRO, changed
 from tests.support.recorder import ROOT
 
-STACK_FILES = sorted((ROOT / "stacks").glob("Pulumi.*.yaml"))
+STACK_FILES = sorted(ROOT.glob("Pulumi.*.yaml"))
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
@@ -48,7 +48,7 @@ def test_the_schema_is_the_one_make_schema_writes() -> None:
 def test_every_stack_file_is_valid_and_names_the_schema_to_editors(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     first = text.splitlines()[0]
-    assert first == f"# yaml-language-server: $schema=../{schema.SCHEMA.relative_to(ROOT)}"
+    assert first == f"# yaml-language-server: $schema={schema.SCHEMA.relative_to(ROOT)}"
     assert invalid(yaml.safe_load(text)) == []
 
 
