@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.machine import CANNOT
 
@@ -37,10 +38,23 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share real parts run in one worker, one after another; the longest come first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_parts_shared_by(item.nodeid)))
+    """The longest first, so that in the end no worker is left with them alone."""
     items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Tests that share real parts run in one worker, which then ends the parts.
+
+    xdist's own `--dist=loadgroup` does nothing under pytest 9: it renames a test by an attribute
+    that pytest does not read any more, and each worker would start the parts again.
+    """
+    config.option.loadscopereorder = False  # the order of the items counts
+    return _ByParts(config, log)
+
+
+class _ByParts(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    def _split_scope(self, nodeid: str) -> str:
+        return _parts_shared_by(nodeid)
 
 
 def _turn(nodeid: str) -> tuple[int, str]:
