@@ -109,12 +109,13 @@ in_config() {
 
 # Puts $text in place of $file, after containerd has read it from beside it.
 change() {
-  [ ! -f "$file" ] || {
+  if [ -f "$file" ]; then
     cp -p "$file" "$file.new" && {
-      grep -q "$mark\$" "$file" ||
+      grep -q "$mark\$" "$file" || {
         cp -p "$file" $state/new && mv $state/new "$state/${file##*/}.before"
+      }
     }
-  } && print "$text" >"$file.new" || refuse "cannot write to $state or beside $file"
+  fi && print "$text" >"$file.new" || refuse "cannot write to $state or beside $file"
   case $text in *"auth] $mark"*) chmod 600 "$file.new" ;; esac
   if [ "$(dump "$file.new" | path_in)" = "$path" ]; then
     mv -f "$file.new" "$file"
