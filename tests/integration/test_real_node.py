@@ -63,6 +63,7 @@ args = NodeMirrorArgs(
     logins={{"docker.io": ProxyLogin(username=given["username"], password=password)}},
     image=given["image"],
     restart_window_seconds=5,
+    kubeconfig=given["kubeconfig"],
 )
 NodeMirror("nodes", args, pulumi.ResourceOptions(providers=[provider]))
 """
