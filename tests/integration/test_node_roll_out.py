@@ -36,6 +36,7 @@ OTHERS: dict[str, dict[str, str]] = {
     "left-out": {EXCLUDE_LABEL: "disabled"},
 }
 """Nodes with a Pod on which it would never be ready: nothing runs there."""
+SIZE = {"cpu": "4", "memory": "8Gi", "pods": "100"}
 NO_ACCOUNT = {
     "VOLCENGINE_ACCESS_KEY": "none",
     "VOLCENGINE_SECRET_KEY": "none",
@@ -91,6 +92,7 @@ def make_node(cluster: Cluster, name: str, labels: dict[str, str]) -> None:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux", **labels}},
+        "status": {"capacity": SIZE, "allocatable": SIZE},
     }
     cluster.kubectl("apply", "-f", "-", document=document)
 
