@@ -174,9 +174,10 @@ settle() {
   [ -f $state/restart ] || return 0
   may_restart "containerd has not read its changed config"
   if ! restart; then
+    cp $state/restart $state/rejected # first: whoever is killed from here on does not try it again
     restore_config
     restart
-    mv -f $state/restart $state/rejected
+    rm -f $state/restart
     refuse "$rejected"
   fi
   rm -f $state/restart
