@@ -183,14 +183,15 @@ class NodeMirror(pulumi.ComponentResource):
                 seconds=seconds,
             )
 
+        described: Any = {
+            **metadata(DAEMON_SET),
+            # The hook waits, and can say for which node and why. `skipAwait` is no way to say so:
+            # the provider would not wait for Pods that leave, either.
+            "annotations": {"pulumi.com/waitFor": "jsonpath={.status.observedGeneration}"},
+        }
         daemon_set = kubernetes.apps.v1.DaemonSet(
             f"{name}-daemon-set",
-            metadata={
-                **metadata(DAEMON_SET),
-                # The hook waits, and can say for which node and why. `skipAwait` is no way to say
-                # so: the provider would not wait for Pods that leave, either.
-                "annotations": {"pulumi.com/waitFor": "jsonpath={.status.observedGeneration}"},
-            },
+            metadata=described,
             spec=daemon_set_spec(args, script=scripts.metadata.name, account=account.metadata.name),
             # A Pod that ends must still be allowed to ask whether its DaemonSet is going.
             opts=pulumi.ResourceOptions.merge(

@@ -134,6 +134,6 @@ def _reason(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
         return max(said)[1].removeprefix(_PROBE).strip()
     if "running" in state:
         return "its Pod has not said anything yet"
-    waiting = state.get("waiting") or {}
-    why = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
+    halted = state.get("waiting") or state.get("terminated") or {}
+    why = ": ".join(filter(None, (halted.get("reason"), halted.get("message"))))
     return f"its Pod does not run ({why or pod['status']['phase']}); is the node Ready?"

@@ -25,19 +25,19 @@ account=${POD_ACCOUNT:-/var/run/secrets/kubernetes.io/serviceaccount}
 state=/etc/containerd/dockerhub-mirror
 node_script=${0%/*}/node.sh
 probe_seconds=${POD_PROBE_SECONDS:-5}
+node_path=${PATH-}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 log() {
   printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" >&2
 }
 
 on_node() {
-  chroot "$node" /usr/bin/env SYSTEMD_IGNORE_CHROOT=1 PATH="$PATH:/usr/sbin:/usr/bin:/sbin:/bin" "$@"
+  chroot "$node" /usr/bin/env SYSTEMD_IGNORE_CHROOT=1 PATH="$node_path" "$@"
 }
 
 # A number below $1, the same for the same text $2.
 spread() {
-  sum=$(echo "$2" | cksum)
-  echo $((${sum%% *} % ($1 > 0 ? $1 : 1)))
+  echo $((0x$(echo "$2" | md5sum | cut -c 1-7) % ($1 > 0 ? $1 : 1)))
 }
 
 # Counts one more in file $1; sets number.
@@ -57,7 +57,7 @@ ask() {
     [ -z "$authorization" ] || printf 'header = "Authorization: %s"\n' "$authorization"
     [ -z "$ca" ] || echo 'cacert = "/proc/self/fd/3"'
     [ -z "$resolve" ] || printf 'resolve = "%s"\n' "$resolve"
-  } | on_node env -i PATH="$PATH" $environment curl -q -K - 3<"${ca:-/dev/null}")
+  } | on_node env -i PATH="$node_path" $environment curl -q -K - 3<"${ca:-/dev/null}")
   curl_exit=$?
   code=$(echo "$answer" | awk '/^HTTP\// { code = $2 } END { print code }')
   [ "$curl_exit" -ne 0 ] || return 0
@@ -314,7 +314,7 @@ daemon_set_is_going() {
   answer=$(printf '%s\n' "url = \"$url\"" "header = \"Authorization: Bearer $(cat "$account/token")\"" \
     'header = "Accept: application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"' \
     'cacert = "/proc/self/fd/3"' silent 'max-time = 10' 'write-out = "\n%{http_code}"' |
-    on_node env -i PATH="$PATH" curl -q -K - 3<"$account/ca.crt") || return
+    on_node env -i PATH="$node_path" curl -q -K - 3<"$account/ca.crt") || return
   case ${answer##*
 } in
     404) ;;

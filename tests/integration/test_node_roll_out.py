@@ -111,7 +111,7 @@ def roll_out(cluster: Cluster, folder: Path) -> None:
         Progress(),
         folder / "deployed.json",
     )
-    embedded.run(program, "test", StackConfig(values={}, secret_keys=frozenset()), applier)
+    embedded.deploy(program, "test", StackConfig(values={}, secret_keys=frozenset()), applier)
 
 
 def wait_for_nodes(api: ApiServer, seconds: float = 90) -> None:

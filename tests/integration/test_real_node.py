@@ -62,8 +62,8 @@ args = NodeMirrorArgs(
     proxies=[Proxy(host="docker.io", domain=given["domain"], namespaces=access)],
     logins={{"docker.io": ProxyLogin(username=given["username"], password=password)}},
     image=given["image"],
-    restart_window_seconds=5,
     kubeconfig=given["kubeconfig"],
+    restart_window_seconds=5,
 )
 NodeMirror("nodes", args, pulumi.ResourceOptions(providers=[provider]))
 """
@@ -472,7 +472,7 @@ def deploy_node_mirror(cluster: Cluster, folder: Path) -> None:
         folder / "deployed.json",
     )
     config = StackConfig(values={}, secret_keys=frozenset())
-    embedded.run(program, "test", config, applier)
+    embedded.deploy(program, "test", config, applier)
 
 
 def _items(found: Any) -> list[Any]:

@@ -89,7 +89,9 @@ def start(node: Node, shell: str, api_server: ApiServer) -> Callable[..., object
             POD_API_SERVER=api_server.url,
             **more,
         )
-        process = node.containerd.start([shell, "sh", POD_SCRIPT, "run"], environment=environment)
+        process = node.containerd.start(
+            [*node.pod_shell, POD_SCRIPT, "run"], environment=environment
+        )
         try:
             yield Pod(node=node, process=process, environment=environment)
         finally:
@@ -225,7 +227,6 @@ def test_a_node_waits_for_its_turn_to_restart_containerd(
 ) -> None:
     """Nodes that have to restart at once spread it over a window, by a delay from their names."""
     config = node.config.read_bytes()
-    # "node" has its turn after 5 of 8 seconds, by cksum.
     with start(POD_RESTART_WINDOW="8", POD_NEW_SECONDS="0") as pod:  # type: ignore[attr-defined]
         said = pod.wait("restart-needed: ")
         assert " s\n" in said

@@ -188,12 +188,19 @@ class Node:
             **more,
         }
 
+    @property
+    def pod_shell(self) -> list[str]:
+        """The Pod's shell: a busybox that has its own programs and no others."""
+        if self.shell == "/bin/sh":
+            return ["sh"]
+        return ["env", f"PATH={self.containerd.binaries}", self.shell, "sh"]
+
     def step(self, **more: str) -> str:
         """One step of pod.sh, as in a Pod on the node; what it found."""
         functions, _, _ = POD_SCRIPT.read_text().rpartition("case ${1:-} in")
         program = f'{functions}\nmkdir -p "$run"; step; echo "$said_before"'
         done = self.containerd.run(
-            [*([self.shell] if self.shell != "/bin/sh" else []), "sh", "-c", program, POD_SCRIPT],
+            [*self.pod_shell, "-c", program, POD_SCRIPT],
             environment=self.pod_settings(**more),
         )
         assert done.returncode == 0, done.stderr
@@ -320,7 +327,7 @@ class Pod:
     def ready(self) -> subprocess.CompletedProcess[str]:
         """Run its readiness probe."""
         return self.node.containerd.run(
-            [self.node.shell, "sh", POD_SCRIPT, "ready"], environment=self.environment
+            [*self.node.pod_shell, POD_SCRIPT, "ready"], environment=self.environment
         )
 
     def wait(self, word: str, *, seconds: float = 40) -> str:
