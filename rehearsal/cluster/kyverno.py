@@ -95,17 +95,17 @@ class StandIn:
     def step(self) -> None:
         """Look once, and start or stop the process if need be."""
         wanted = self._wanted()
-        if self._process is not None and self._process.poll() is not None:
-            logging.warning("%s ended and is started again", self._controller.name)
-            self._running, self._process = "", None
-        if wanted == self._running:
+        ended = self._process is not None and self._process.poll() is not None
+        if wanted == self._running and not ended:
             if wanted and self._controller.serves_webhooks:
                 self._make_pods_ready()
             return
         if self._running:
+            if ended:
+                logging.warning("%s has ended", self._controller.name)
             self._processes.stop(self._controller.name)
             self._process = None
-            if self._controller.serves_webhooks:
+            if self._controller.serves_webhooks and wanted != self._running:
                 self._remove_webhooks()
             self._running = ""
         if wanted:

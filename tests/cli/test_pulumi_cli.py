@@ -195,7 +195,9 @@ def test_a_failed_update_ends_the_rehearsal_with_the_clis_own_words(cli: Cli) ->
 
 def test_ctrl_c_ends_the_cli_with_its_plugins() -> None:
     before = {each.pid for each in psutil.process_iter()}
-    folder = interrupted_at("rehearsal-kyverno-release", "--no-node", runner="pulumi")
+    folder = interrupted_at(
+        "kubernetes:helm.sh/v3:Release rehearsal-kyverno-release", "--no-node", runner="pulumi"
+    )
     left = [each for each in psutil.process_iter(["name"]) if each.pid not in before]
     assert [each for each in left if each.info["name"].startswith("pulumi")] == []
     rehearsal("down", folder=folder)

@@ -18,7 +18,7 @@ def test_docker_hub_is_the_upstream_registry(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://ghcr.io/v2/",
+        "https://quay.io/v2/",
         "https://mirror-cn-beijing.cr.volces.com/v2/",
         "https://registry-1.docker.io:444/v2/",
         "https://127.0.0.1/v2/",
@@ -42,9 +42,10 @@ def test_a_request_other_than_connect_is_refused(stage: Stage) -> None:
 
 def test_the_table_follows_the_registries(stage: Stage) -> None:
     hub = {"registry-1.docker.io", "index.docker.io", "auth.docker.io", "docker.io"}
-    assert set(stage.api.administer("GET", "names")) == hub
+    upstreams = {*hub, "ghcr.io"}
+    assert set(stage.api.administer("GET", "names")) == upstreams
     domain = stage.api.make_registry("mirror", **MICRO_PROXY)
-    assert set(stage.api.administer("GET", "names")) == {domain, *hub}
+    assert set(stage.api.administer("GET", "names")) == {domain, *upstreams}
 
 
 def test_a_registry_presents_a_certificate_for_its_own_domain(stage: Stage) -> None:

@@ -238,13 +238,18 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_a
         check=True,
         capture_output=True,
     )
-    registrations = _kubectl(
-        parts["kubectl"], deployed, "get", "mutatingwebhookconfigurations", "-o", "name"
-    )
-    assert "kyverno" not in registrations
+    wait.until(lambda: "kyverno" not in _mutating_webhooks(deployed), "its webhooks are gone")
     _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
     rehearsal("deploy", "--runner", "embedded", folder=run.folder)
     wait.until(lambda: _copied_logins(deployed), "the login is copied again")
+
+
+def _mutating_webhooks(run: Run) -> str:
+    """The names of the registrations of mutating webhooks."""
+    found: Any = client.AdmissionregistrationV1Api(
+        api_client(run)
+    ).list_mutating_webhook_configuration()
+    return " ".join(each.metadata.name for each in found.items)
 
 
 def _copied_logins(run: Run) -> list[str]:
@@ -294,7 +299,9 @@ def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
 
 
 def test_ctrl_c_stops_everything_it_started() -> None:
-    folder = interrupted_at("rehearsal-kyverno-release", "--no-node", log="kyverno.log")
+    folder = interrupted_at(
+        "kubernetes:helm.sh/v3:Release rehearsal-kyverno-release", "--no-node", log="kyverno.log"
+    )
     assert _processes_of(folder) == []
     rehearsal("down", folder=folder)
 
