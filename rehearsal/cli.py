@@ -133,14 +133,12 @@ def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContaine
     end_on_interrupt()
     progress = Progress()
 
-    def ready() -> Programs | None:
-        obtain(NEEDED, progress)
-        return _node(node, containerd, progress)
-
     with _told():
-        with ThreadPoolExecutor(1) as thread:
-            programs = thread.submit(ready)
+        with ThreadPoolExecutor(2) as threads:
+            parts = threads.submit(obtain, NEEDED, progress)
+            programs = threads.submit(_node, node, containerd, progress)
             show_preview(STACK, preview_of(CHECKOUT, STACK), progress.console)
+        parts.result()
         folder = new_folder()
         with stage(folder, progress, node=programs.result()) as started:
             outputs = deploying.deploy(started, runner or deploying.default_runner(), progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Generator
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from rehearsal.locations import CHECKOUT
 from tests.support.machine import CANNOT
 
 _MACHINE = "this machine's mounts and links"
 _LONGEST = (_MACHINE, "conformance", "stage", "cli")
+_CHECKOUT = pytest.StashKey[str]()
 _CONTAINERD = re.compile(r"\[(1\.6|1\.7|2\.4)\b")
 
 
@@ -29,6 +32,26 @@ def pytest_runtest_makereport() -> Generator[None, Any, Any]:
             report.outcome = "failed"
             report.longrepr = f"skipped in CI: {reason}"
     return report
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In CI what git says of the checkout is kept, for a look after the last test."""
+    if os.environ.get("CI") and not hasattr(session.config, "workerinput"):
+        session.config.stash[_CHECKOUT] = _git_status()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tests that change the checkout fail."""
+    before = session.config.stash.get(_CHECKOUT, None)
+    if before is not None and before != (after := _git_status()):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.get_terminal_writer().line(f"the tests changed the checkout:\n{after}")
+
+
+def _git_status() -> str:
+    return subprocess.run(
+        ["git", "status", "--porcelain"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def pytest_report_header() -> str:

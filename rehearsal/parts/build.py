@@ -330,7 +330,7 @@ def _build_all(missing: Mapping[str, Sequence[str]], profile: Profile, progress:
             with work.piece(piece):
                 for line in _build(module, parts, profile, environment):
                     work.did(piece, _COMPILING * min(1.0, line / MODULES[module].packages))
-    _drop_go_caches(progress)
+    _drop_go_caches()
 
 
 _COMPILING = 0.85
@@ -509,11 +509,13 @@ def _install(folder: Path, out: TextIO, log: Path) -> None:
             raise PartError(f"go: uv {command[1]} failed; see {log}")
 
 
-def _drop_go_caches(progress: Progress) -> None:
-    """Free what only builds need: several gigabytes."""
-    with progress.step("dropping the Go build caches"):
-        for folder in _go_caches():
-            shutil.rmtree(folder, ignore_errors=True)
+def _drop_go_caches() -> None:
+    """Free what only builds need, several gigabytes; nobody waits the half minute it takes."""
+    dropped = Path(tempfile.mkdtemp(prefix="dropped-", dir=cache()))
+    for folder in _go_caches():
+        if folder.exists():
+            folder.rename(dropped / folder.name)
+    subprocess.Popen(["rm", "-rf", *cache().glob("dropped-*")], start_new_session=True)
 
 
 @contextmanager
