@@ -10,7 +10,7 @@ import pulumi
 from components.cluster import Cluster
 from components.cluster_proxy import ClusterProxy
 from components.proxy_registry import ProxyRegistry
-from components.types import Edition
+from components.types import DOCKER_HUB, Edition
 from components.vpc_access import VpcAccess
 from settings import Settings, arguments, load, warnings
 from settings.interrupts import quiet
@@ -19,48 +19,61 @@ from settings.interrupts import quiet
 def main() -> None:
     """Declare the stack.
 
-    The order is a promise: registry → namespaces and VPC access → what each cluster gets, the
+    The order is a promise: registries → namespaces and VPC access → what each cluster gets, the
     policy last. Nothing is redirected to a proxy that does not serve, and the policy is the first
     to be taken away.
     """
     settings = load()
     for note in warnings(settings):
         pulumi.log.warn(note)
-    registry = ProxyRegistry("dockerhub", arguments.proxy_registry(settings))
+    registries = {
+        each.host: ProxyRegistry(each.resource_name, arguments.proxy_registry(settings, each))
+        for each in settings.proxies
+    }
     clusters = {
         each.name: Cluster(each.name, arguments.cluster(each)) for each in settings.clusters
     }
-    access = (
-        VpcAccess("dockerhub", arguments.vpc_access(settings, registry, list(clusters.values())))
-        if settings.registry.edition is Edition.ENTERPRISE
-        else None  # the whole region reaches a Micro registry (page)
-    )
-    serving = pulumi.ResourceOptions(depends_on=[registry, *([access] if access else [])])
+    access = {
+        each.host: VpcAccess(
+            each.resource_name,
+            arguments.vpc_access(each, registries[each.host], list(clusters.values())),
+        )
+        for each in settings.proxies
+        if each.registry.edition is Edition.ENTERPRISE  # the region reaches a Micro one (page)
+    }
+    serving = pulumi.ResourceOptions(depends_on=[*registries.values(), *access.values()])
     proxies = {
         each.name: ClusterProxy(
             each.name,
-            arguments.cluster_proxy(settings, each, clusters[each.name], registry),
+            arguments.cluster_proxy(settings, each, clusters[each.name], registries),
             serving,
         )
         for each in settings.clusters
     }
-    export(settings, registry, access, proxies)
+    export(settings, registries, access, proxies)
 
 
 def export(
     settings: Settings,
-    registry: ProxyRegistry,
-    access: VpcAccess | None,
+    registries: Mapping[str, ProxyRegistry],
+    access: Mapping[str, VpcAccess],
     proxies: Mapping[str, ClusterProxy],
 ) -> None:
     """The stack's outputs: the same for every stack, empty where it has nothing of the kind."""
-    names = [each.name for each in settings.registry.namespaces]
-    example = "library/nginx:latest" if "library" in names else f"{names[0]}/<image>:<tag>"
+    hub = registries[DOCKER_HUB]
+    images = {
+        each.host: pulumi.Output.concat(registries[each.host].domain, "/", each.example)
+        for each in settings.proxies
+    }
     mirrors = {name: each.node_mirror for name, each in proxies.items() if each.node_mirror}
-    pulumi.export("domain", registry.domain)
-    pulumi.export("image", pulumi.Output.concat(registry.domain, "/", example))
-    pulumi.export("namespaces", registry.served)
-    pulumi.export("vpcs", access.vpc_ids if access else [])
+    pulumi.export("domain", hub.domain)
+    pulumi.export("image", images[DOCKER_HUB])
+    pulumi.export("namespaces", hub.served)
+    pulumi.export("vpcs", access[DOCKER_HUB].vpc_ids if DOCKER_HUB in access else [])
+    pulumi.export("username", hub.username)
+    pulumi.export("domains", {host: each.domain for host, each in registries.items()})
+    pulumi.export("images", images)
+    pulumi.export("usernames", {host: each.username for host, each in registries.items()})
     pulumi.export(
         "policies",
         {name: each.redirect.policy_name for name, each in proxies.items() if each.redirect},
@@ -78,7 +91,6 @@ def export(
         "nodePoolScripts",
         pulumi.Output.secret({name: each.node_pool_script for name, each in mirrors.items()}),
     )
-    pulumi.export("username", registry.username)
 
 
 sys.excepthook = quiet

@@ -17,6 +17,7 @@ from components.labels import LABELS, NAMESPACE
 from components.node_mirror import NodeMirror, NodeMirrorArgs
 from components.pull_check import PullCheck, PullCheckArgs
 from components.pull_credentials import PullCredentials, PullCredentialsArgs
+from components.types import name_for
 from components.unserved_images import UnservedImages, UnservedImagesArgs
 from components.vci_mirror import VciMirror, VciMirrorArgs
 
@@ -27,8 +28,8 @@ class ClusterProxyArgs:
 
     cluster: Cluster
     """The cluster, with the provider that reaches it."""
-    pull_check: PullCheckArgs | None = None
-    """The proof that the cluster's nodes pull through the proxy; all else waits for it."""
+    pull_checks: Sequence[PullCheckArgs] = ()
+    """The proofs that the cluster's nodes pull through a proxy; all else waits for them."""
     kyverno: KyvernoArgs | None = None
     """Kyverno, unless it is there already or no policy is Kyverno's."""
     credential_addon: CredentialAddonArgs | None = None
@@ -48,9 +49,9 @@ class ClusterProxyArgs:
 class ClusterProxy(pulumi.ComponentResource):
     """What one cluster gets, in this order.
 
-    Pull check → Kyverno and VKE's add-on → logins → policies; the node mirror after the pull check.
-    Nothing is redirected to a proxy that does not serve this cluster. Taking away goes the other
-    way round.
+    Pull checks → Kyverno and VKE's add-on → logins → policies; the node mirror after the pull
+    checks. Nothing is redirected to a proxy that does not serve this cluster. Taking away goes the
+    other way round.
     """
 
     redirect: ImageRedirect | None
@@ -73,17 +74,19 @@ class ClusterProxy(pulumi.ComponentResource):
             ),
         )
         after: list[pulumi.Resource] = []
-        pull_check, pull_credentials, redirect = (
-            args.pull_check and replace(args.pull_check, kubeconfig=args.cluster.kubeconfig),
-            args.pull_credentials,
-            args.redirect and replace(args.redirect, kubeconfig=args.cluster.kubeconfig),
-        )
-        if pull_check or pull_credentials:
+        pull_credentials = args.pull_credentials
+        redirect = args.redirect and replace(args.redirect, kubeconfig=args.cluster.kubeconfig)
+        if args.pull_checks or pull_credentials:
             namespace = self._namespace(name).metadata.name
-            pull_check = pull_check and replace(pull_check, namespace=namespace)
             pull_credentials = pull_credentials and replace(pull_credentials, namespace=namespace)
-        if pull_check:
-            after.append(PullCheck(f"{name}-pull-check", pull_check, self._part(after)))
+            after += [
+                PullCheck(
+                    name_for(f"{name}-pull-check", each.host),
+                    replace(each, namespace=namespace, kubeconfig=args.cluster.kubeconfig),
+                    self._part([]),
+                )
+                for each in args.pull_checks
+            ]
         self.node_mirror = (
             NodeMirror(
                 f"{name}-node-mirror",
@@ -139,7 +142,7 @@ class ClusterProxy(pulumi.ComponentResource):
         )
 
     def _namespace(self, name: str) -> kubernetes.core.v1.Namespace:
-        """The namespace of the pull check and of the login's source."""
+        """The namespace of the pull checks and of the logins' source."""
         return kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata={

@@ -1,7 +1,8 @@
-"""CredentialAddon: VKE's own add-on that gives Pods logins for the registry."""
+"""CredentialAddon: VKE's own add-on that gives Pods logins for registries."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -15,17 +16,25 @@ ADDON = "cr-credential-controller"
 
 
 @dataclass(frozen=True, kw_only=True)
+class AddonRegistry:
+    """A registry the add-on makes logins for."""
+
+    name: pulumi.Input[str]
+    """The registry's name."""
+    domain: pulumi.Input[str]
+    """The registry's domain."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CredentialAddonArgs:
-    """The registry the add-on makes logins for, and who in the cluster gets them."""
+    """The registries the add-on makes logins for, and who in the cluster gets them."""
 
     cluster_id: str
     """The VKE cluster's id."""
-    registry_name: pulumi.Input[str]
-    """The registry's name."""
+    registries: Sequence[AddonRegistry]
+    """The registries, all in one region."""
     region: str
-    """The region the registry is in."""
-    domain: pulumi.Input[str]
-    """The registry's domain."""
+    """The region they are in."""
     namespaces: str = "*"
     """The Kubernetes namespaces the add-on works in, as it takes them; `*` is all."""
     service_accounts: str = "*"
@@ -52,11 +61,10 @@ class CredentialAddon(pulumi.ComponentResource):
         self, name: str, args: CredentialAddonArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__(f"{PACKAGE}:index:CredentialAddon", name, inputs(args), opts)
-        served = {
-            "Instance": args.registry_name,
-            "Region": args.region,
-            "Domains": [args.domain],
-        }
+        served = [
+            {"Instance": each.name, "Region": args.region, "Domains": [each.domain]}
+            for each in args.registries
+        ]
         addon = volcengine.vke.Addon(
             f"{name}-addon",
             cluster_id=args.cluster_id,
@@ -69,7 +77,7 @@ class CredentialAddon(pulumi.ComponentResource):
                     "CrConfigmapData": {
                         "Namespace": args.namespaces,
                         "ServiceAccount": args.service_accounts,
-                        "Registries": [served],
+                        "Registries": served,
                     }
                 }
             ),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +35,10 @@ class KyvernoArgs:
     """The Helm repository's URL; None when `chart` is a path or an OCI reference."""
     namespace: str = "kyverno"
     """The namespace created for it."""
-    image_registry: str | None = None
+    image_registry: pulumi.Input[str] | None = None
     """The registry of Kyverno's own images; None leaves the chart's."""
+    image_login: pulumi.Input[str] | None = None
+    """A Docker config that logs in there, secret; None where no login is needed."""
     webhook_timeout_seconds: int = 2
     """The least time the API server waits for Kyverno, for any policy; seconds, 1 to 30."""
     replicas: int = 3
@@ -88,6 +89,20 @@ class Kyverno(pulumi.ComponentResource):
                 ),
             ),
         )
+        secrets: list[pulumi.Input[str]] = []
+        if args.image_login is not None:
+            login = kubernetes.core.v1.Secret(
+                f"{name}-image-login",
+                metadata={
+                    "name": "kyverno-image-login",
+                    "namespace": namespace.metadata.name,
+                    "labels": LABELS,
+                },
+                type="kubernetes.io/dockerconfigjson",
+                string_data={".dockerconfigjson": args.image_login},
+                opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            )
+            secrets.append(login.metadata.name)
         release = kubernetes.helm.v3.Release(
             f"{name}-release",
             name=RELEASE,
@@ -95,7 +110,7 @@ class Kyverno(pulumi.ComponentResource):
             chart=args.chart,
             version=args.version,
             repository_opts={"repo": args.repository} if args.repository else None,
-            values=chart_values(args),
+            values=chart_values(args, secrets),
             timeout=600,
             # CRDs that a release in another namespace left; nobody else's, or `free` had refused.
             take_ownership=True,
@@ -106,8 +121,10 @@ class Kyverno(pulumi.ComponentResource):
         self.register_outputs({"namespace": self.namespace, "version": self.version})
 
 
-def chart_values(args: KyvernoArgs) -> dict[str, Any]:
-    """The values of the Kyverno chart.
+def chart_values(
+    args: KyvernoArgs, pull_secrets: Sequence[pulumi.Input[str]] = ()
+) -> dict[str, Any]:
+    """The values of the Kyverno chart; `pull_secrets` are names of Secrets for its images.
 
     The defaults make it highly available: several admission controllers, two of each other
     controller; the chart spreads them over nodes and gives them a disruption budget.
@@ -144,6 +161,9 @@ def chart_values(args: KyvernoArgs) -> dict[str, Any]:
         registry = {"image": {"registry": args.image_registry}}
         for part in ("global", "test", *_HOOKS):  # hooks have registries of their own
             values[part] = merged(values.get(part, {}), registry)
+    if pull_secrets:
+        secrets = [{"name": each} for each in pull_secrets]
+        values["global"] = merged(values.get("global", {}), {"imagePullSecrets": secrets})
     return merged(values, args.values)
 
 
@@ -185,11 +205,11 @@ def check_free(api: ApiServer, namespace: str) -> None:
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with `over` laid on it: mappings key by key, all else replaced."""
-    result = deepcopy(dict(base))
+    result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        if isinstance(below, dict) and isinstance(value, Mapping):
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
             result[key] = merged(below, value)
         else:
-            result[key] = deepcopy(value)
+            result[key] = value
     return result

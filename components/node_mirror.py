@@ -21,7 +21,7 @@ from components.inputs import NOT_RECORDED
 from components.labels import LABELS, NODES_NAMESPACE
 from components.node_roll_out import await_nodes
 from components.pull_check import docker_config
-from components.types import DOCKER_HUB, Access, Proxy
+from components.types import DOCKER_HUB, Access, Proxy, ProxyLogin, name_for
 
 DAEMON_SET = "node-mirror"
 """The DaemonSet's name."""
@@ -42,16 +42,6 @@ _VIRTUAL_NODES: Mapping[str, str] = {
     "vci.vke.volcengine.com/node-type": "vci",
 }
 """Labels of VKE's virtual nodes (VCI), which have no containerd and take no DaemonSet's Pods."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProxyLogin:
-    """A login to a proxy."""
-
-    username: pulumi.Input[str]
-    """The registry user's name."""
-    password: pulumi.Input[str]
-    """The registry user's password; secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +122,11 @@ class NodeMirror(pulumi.ComponentResource):
         )
         logins = [
             kubernetes.core.v1.Secret(
-                f"{name}-login" if each.host == DOCKER_HUB else f"{name}-login-{each.host}",
+                name_for(f"{name}-login", each.host),
                 metadata=metadata(_secret(each.host)),
                 type="kubernetes.io/dockerconfigjson",
                 string_data={
-                    ".dockerconfigjson": docker_config(each.domain, login.username, login.password),
+                    ".dockerconfigjson": docker_config([(each.domain, login)]),
                     "username": pulumi.Output.secret(login.username),
                     "password": pulumi.Output.secret(login.password),
                 },
@@ -395,7 +385,7 @@ def _with_login(args: NodeMirrorArgs) -> list[tuple[Proxy, ProxyLogin]]:
 
 def _secret(host: str, dot: str = ".") -> str:
     """The name of the Secret with a proxy's login; with `dot="-"` that of its volume."""
-    return "proxy-login" if host == DOCKER_HUB else f"proxy-login-{host.replace('.', dot)}"
+    return name_for("proxy-login", host).replace(".", dot)
 
 
 def node_settings(args: NodeMirrorArgs) -> dict[str, str]:

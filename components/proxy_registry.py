@@ -1,4 +1,4 @@
-"""ProxyRegistry: the pull-through cache of Docker Hub, its namespaces and its login."""
+"""ProxyRegistry: the pull-through cache of one registry, its namespaces and its login."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pulumi_volcengine as volcengine
 
 from components import PACKAGE
 from components.inputs import inputs
-from components.types import Access, Edition
+from components.types import DOCKER_HUB, Access, Edition, settings_of
 
 _REPLACES = (
     "name",
@@ -25,6 +25,22 @@ _REPLACES = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """The registry that is proxied, and the account the proxy pulls with. Docker Hub by default."""
+
+    host: str = DOCKER_HUB
+    """Its host, as images name it."""
+    type: str = "DockerHub"
+    """The API's word for its kind: `DockerHub`, or `DockerRegistry` for any other."""
+    endpoint: str | None = None
+    """Its URL, `https://ghcr.io`; None for a kind whose endpoint is fixed."""
+    username: pulumi.Input[str] | None = None
+    """The account to pull with; None pulls anonymously."""
+    password: pulumi.Input[str] | None = None
+    """That account's password or access token; secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProxyRegistryArgs:
     """The settings of a proxy registry."""
 
@@ -33,15 +49,13 @@ class ProxyRegistryArgs:
     edition: Edition
     """Its edition; an Enterprise registry is reached from the VPCs let in alone."""
     namespaces: Mapping[str, Access]
-    """Docker Hub namespaces to serve, each with who may pull from it."""
+    """The upstream's namespaces to serve, each with who may pull from it."""
+    upstream: Upstream = field(default_factory=Upstream)
+    """What it is a proxy of."""
     project: str = "default"
     """The Volcengine project the registry belongs to."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Resource tags; the API takes them only when the registry is created."""
-    dockerhub_username: pulumi.Input[str] | None = None
-    """The Docker Hub account to pull with; None pulls anonymously."""
-    dockerhub_password: pulumi.Input[str] | None = None
-    """That account's password or access token; secret."""
     login_password: pulumi.Input[str] | None = None
     """The registry user's password, set in place when it changes; secret."""
     protection: bool = True
@@ -51,9 +65,9 @@ class ProxyRegistryArgs:
 
 
 class ProxyRegistry(pulumi.ComponentResource):
-    """A Container Registry instance of type DockerHub, with the namespaces it serves.
+    """A Container Registry instance that is a proxy, with the namespaces it serves.
 
-    The provider replaces a registry whenever its name, type, tags or Docker Hub credentials
+    The provider replaces a registry whenever its name, type, tags, upstream or credentials there
     change, and sees a changed password on every run because the API never returns it. Unless
     `replacement_allowed`, such changes are not passed on; those that can be seen stop the update
     with a message that says how to go on, before anything that depends on the registry.
@@ -82,9 +96,10 @@ class ProxyRegistry(pulumi.ComponentResource):
             project=args.project,
             proxy_cache_enabled=True,
             proxy_cache=volcengine.cr.RegistryProxyCacheArgs(
-                type="DockerHub",
-                username=args.dockerhub_username,
-                password=args.dockerhub_password,
+                type=args.upstream.type,
+                endpoint=args.upstream.endpoint,
+                username=args.upstream.username,
+                password=args.upstream.password,
             ),
             password=args.login_password,
             resource_tags=[
@@ -106,7 +121,7 @@ class ProxyRegistry(pulumi.ComponentResource):
                 edition=registry.type,
                 tags=registry.resource_tags,
                 cache=registry.proxy_cache,
-                wanted_username=args.dockerhub_username,
+                wanted_username=args.upstream.username,
             ).apply(lambda created: _confirmed(created, args))
         )
         namespaces = [
@@ -144,13 +159,20 @@ def _confirmed(created: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
     """
     tags = {tag["key"]: tag["value"] for tag in created["tags"] or []}
     missing_tags = {key: value for key, value in args.tags.items() if tags.get(key) != value}
-    username = (created["cache"] or {}).get("username") or None
-    comparisons = (
-        ("registry.name", args.registry_name, created["name"]),
-        ("registry.edition", args.edition.value, created["edition"]),
-        ("registry.tags", dict(args.tags), tags if missing_tags else dict(args.tags)),
-        ("dockerhub.username", created["wanted_username"] or None, username),
-    )
+    cache = created["cache"] or {}
+    upstream = args.upstream
+    setting, account = settings_of(upstream.host)
+    comparisons = [
+        (f"{setting}.name", args.registry_name, created["name"]),
+        (f"{setting}.edition", args.edition.value, created["edition"]),
+        (f"{setting}.tags", dict(args.tags), tags if missing_tags else dict(args.tags)),
+        (f"{account}.username", created["wanted_username"] or None, cache.get("username") or None),
+    ]
+    if upstream.host != DOCKER_HUB:
+        comparisons += [
+            (f"{setting}.type", upstream.type, cache.get("type") or upstream.type),
+            (f"{setting}.endpoint", upstream.endpoint, cache.get("endpoint") or upstream.endpoint),
+        ]
     differing = [
         f"{setting}: the stack says {wanted!r}, the registry has {found!r}"
         for setting, wanted, found in comparisons
@@ -163,12 +185,12 @@ def _confirmed(created: Mapping[str, Any], args: ProxyRegistryArgs) -> str:
             f"  {listing}\n"
             "  allowed: no change; the provider can only replace the registry, and its cache is"
             " lost\n"
-            "  do:      put the old value back; or, to replace it, set registry.allowReplacementOn"
-            " to today's date (UTC) for one `pulumi up`"
+            "  do:      put the old value back; or, to replace it, set"
+            f" {setting}.allowReplacementOn to today's date (UTC) for one `pulumi up`"
         )
     if surplus := sorted(set(tags) - set(args.tags)):
         pulumi.log.warn(
-            f"registry.tags: registry {created['name']!r} also has {', '.join(surplus)};"
+            f"{setting}.tags: registry {created['name']!r} also has {', '.join(surplus)};"
             " left alone, because the provider can only replace the registry"
         )
     return str(created["name"])

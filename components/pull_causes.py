@@ -6,41 +6,44 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from components.types import DOCKER_HUB, display_name, settings_of
+
 _CAUSES: Final[Mapping[str, str]] = {
     r"no such host|server misbehaving|name resolution": """\
-nodes find no address of {host}
+nodes find no address of {domain}
   do:   let the cluster's VPC in to the registry (edition Enterprise), or look at the nodes' DNS""",
     r"connection refused|connection reset|no route to host|network is unreachable": """\
-nodes are refused a connection to {host}
+nodes are refused a connection to {domain}
   do:   look at security groups, network ACLs and the registry's access control""",
     r"x509|certificate": """\
-nodes do not trust the certificate of {host}
+nodes do not trust the certificate of {domain}
   do:   look for a proxy on the way that shows one of its own""",
     r"\b429\b|toomanyrequests|Too Many Requests": """\
-a rate limit, Docker Hub's or the registry's
-  do:   set dockerhub.username and dockerhub.password, or run `pulumi up` later""",
+a rate limit, {upstream}'s or the registry's
+  do:   set {account}.username and {account}.password, or run `pulumi up` later""",
     r"\b401\b|[Uu]nauthorized|authentication required|failed to authorize": """\
-{host} refused the login
-  do:   look at login.password, and at the Docker Hub account it pulls with""",
+{domain} refused the login
+  do:   look at login.password, and at the {upstream} account it pulls with""",
     r"\b403\b|[Ff]orbidden|denied|insufficient_scope": """\
-{host} denied access
-  do:   look at the namespace's access (registry.namespaces) and at login.password""",
+{domain} denied access
+  do:   look at the namespace's access ({setting}.namespaces) and at login.password""",
     r"\b404\b|not found|manifest unknown": """\
-{host} has no such image: Docker Hub has none of the name, or the namespace is not served
-  do:   look at pullCheck.image and registry.namespaces""",
+{domain} has no such image: {upstream} has none of the name, or the namespace is not served
+  do:   look at {image} and {setting}.namespaces""",
     r"i/o timeout|[Tt]imed? ?out|deadline exceeded": """\
-nodes get no answer from {host}, or it gets none from Docker Hub
+nodes get no answer from {domain}, or it gets none from {upstream}
   do:   look at security groups, network ACLs and the registry's page""",
 }
 """What containerd and kubelet write, and what it means; the first that fits counts."""
 
 
-def cause(image: str, pods: Sequence[Any], events: Sequence[Any]) -> str | None:
+def cause(
+    image: str, pods: Sequence[Any], events: Sequence[Any], host: str = DOCKER_HUB
+) -> str | None:
     """Why the newest Pod does not run, what to do, and what Kubernetes wrote; None if unknown.
 
-    `events` are those of the Job and of its Pods.
+    `events` are those of the Job and of its Pods; `host` is the registry whose proxy is checked.
     """
-    host = image.partition("/")[0]
     if not pods:
         refused = _latest(events, {"FailedCreate"})
         return refused and f"the cluster lets no Pod of the check be created: {refused}"
@@ -65,10 +68,13 @@ def cause(image: str, pods: Sequence[Any], events: Sequence[Any]) -> str | None:
     ]
     pulled = _latest(own, {"Failed"}) or next(iter(filter(None, said)), None)
     if pulled:
-        return f"{_meaning(pulled.replace(image, ''), host)}\n  says: {pulled}"
+        meaning = _meaning(pulled.replace(image, ""), image.partition("/")[0], host)
+        return f"{meaning}\n  says: {pulled}"
     ended = next((each["terminated"] for each in states if each.get("terminated")), None)
     if ended and ended.get("exitCode"):
-        return f"the image was pulled, but `true` ended with {ended['exitCode']} in it"
+        (container,) = pod["spec"]["containers"]
+        program = f"`{container['command'][0]}`" if "command" in container else "its own program"
+        return f"the image was pulled, but {program} ended with {ended['exitCode']} in it"
     if status.get("phase") == "Pending":
         name = pod["spec"].get("nodeName")
         return f"node {name} has not started the Pod yet: it is slow to pull, or not ready"
@@ -87,8 +93,15 @@ def _latest(events: Sequence[Mapping[str, Any]], reasons: set[str]) -> str | Non
     return str(max(found, key=lambda each: str(each.get("lastTimestamp") or ""))["message"])
 
 
-def _meaning(message: str, host: str) -> str:
+def _meaning(message: str, domain: str, host: str) -> str:
+    setting, account = settings_of(host)
     for pattern, meaning in _CAUSES.items():
         if re.search(pattern, message):
-            return meaning.format(host=host)
-    return f"nodes cannot pull from {host}"
+            return meaning.format(
+                domain=domain,
+                upstream=display_name(host),
+                setting=setting,
+                account=account,
+                image="pullCheck.image" if host == DOCKER_HUB else f"{setting}.pullCheckImage",
+            )
+    return f"nodes cannot pull from {domain}"

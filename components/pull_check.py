@@ -1,4 +1,4 @@
-"""PullCheck: proves from inside a cluster that the proxy serves, before anything depends on it."""
+"""PullCheck: proves from inside a cluster that a proxy serves, before anything depends on it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from components.api_server import ApiServer, ApiServerError
 from components.inputs import NOT_RECORDED, inputs
 from components.labels import LABELS, NAMESPACE
 from components.pull_causes import cause
+from components.types import DOCKER_HUB, ProxyLogin, name_for
 
 JOB = "pull-check"
-"""The Job's name."""
+"""The name of the Job that pulls through Docker Hub's proxy."""
 WAIT_SECONDS = 240
 """How long the proxy may take to serve, from the cluster's first request on; seconds."""
 
@@ -29,14 +30,16 @@ WAIT_SECONDS = 240
 class PullCheckArgs:
     """What is pulled, and how."""
 
+    host: str = DOCKER_HUB
+    """The registry whose proxy it is."""
     domain: pulumi.Input[str]
     """The proxy's domain."""
     image: str
-    """An image the proxy serves, `<namespace>/<name>:<tag>`, that has a program `true`."""
-    username: pulumi.Input[str] | None = None
-    """The registry user's name, for an image in a private namespace."""
-    password: pulumi.Input[str] | None = None
-    """The registry user's password; secret."""
+    """An image the proxy serves, `<namespace>/<name>:<tag>`."""
+    arguments: Sequence[str] | None = None
+    """What the image's own program is run with; None runs `true` in its place."""
+    login: ProxyLogin | None = None
+    """The login, for an image in a private namespace."""
     namespace: pulumi.Input[str] = NAMESPACE
     """The namespace it runs in, whose Pod Security level may be `restricted`."""
     kubeconfig: pulumi.Input[str] = field(default="", metadata=NOT_RECORDED)
@@ -47,7 +50,7 @@ class PullCheck(pulumi.ComponentResource):
     """A Job whose image comes through the proxy; the update waits until it has run.
 
     What the kubelet needs to pull is what the check needs: the domain resolves from the nodes, the
-    network lets them in, the proxy reaches Docker Hub, the login is right. If one is missing the
+    network lets them in, the proxy reaches its upstream, the login is right. If one is missing the
     update stops here, before Pods are redirected, and says which. A changed domain runs the check
     again, and so does every update while it has not succeeded.
     """
@@ -61,29 +64,33 @@ class PullCheck(pulumi.ComponentResource):
         super().__init__(f"{PACKAGE}:index:PullCheck", name, inputs(args), opts)
         options = pulumi.ResourceOptions(parent=self, delete_before_replace=True)
         secrets: list[dict[str, Any]] = []
-        if args.password is not None and args.username is not None:
+        if args.login:
             login = kubernetes.core.v1.Secret(
                 f"{name}-login",
-                metadata={"name": "proxy-login", "namespace": args.namespace, "labels": LABELS},
-                type="kubernetes.io/dockerconfigjson",
-                string_data={
-                    ".dockerconfigjson": docker_config(args.domain, args.username, args.password)
+                metadata={
+                    "name": name_for("proxy-login", args.host),
+                    "namespace": args.namespace,
+                    "labels": LABELS,
                 },
+                type="kubernetes.io/dockerconfigjson",
+                string_data={".dockerconfigjson": docker_config([(args.domain, args.login)])},
                 opts=options,
             )
             secrets.append({"name": login.metadata.name})
         image = pulumi.Output.concat(args.domain, "/", args.image)
-        template: Any = {"metadata": {"labels": LABELS}, "spec": pod_spec(image, secrets)}
+        spec = pod_spec(image, secrets, args.arguments)
+        template: Any = {"metadata": {"labels": LABELS}, "spec": spec}
 
         async def succeeded(_: pulumi.ResourceHookArgs) -> None:
             kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
             namespace = await pulumi.Output.from_input(args.namespace).future()
-            await asyncio.to_thread(await_job, ApiServer(kubeconfig or ""), namespace or "")
+            api = ApiServer(kubeconfig or "")
+            await asyncio.to_thread(await_job, api, namespace or "", args.host)
 
         job = kubernetes.batch.v1.Job(
             f"{name}-job",
             metadata={
-                "name": JOB,
+                "name": name_for(JOB, args.host),
                 "namespace": args.namespace,
                 "labels": LABELS,
                 "annotations": {
@@ -110,7 +117,9 @@ class PullCheck(pulumi.ComponentResource):
         self.register_outputs({"image": self.image})
 
 
-def pod_spec(image: pulumi.Input[str], secrets: Sequence[Any] = ()) -> dict[str, Any]:
+def pod_spec(
+    image: pulumi.Input[str], secrets: Sequence[Any] = (), arguments: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The check's Pod: as the level `restricted` of Pod Security wants it, on any node in service.
 
     Nodes of special pools are tainted NoSchedule. Those that are not ready are too, and the Pod
@@ -140,7 +149,7 @@ def pod_spec(image: pulumi.Input[str], secrets: Sequence[Any] = ()) -> dict[str,
                 "name": "pull",
                 "image": image,
                 "imagePullPolicy": "Always",
-                "command": ["true"],
+                **({"command": ["true"]} if arguments is None else {"args": [*arguments]}),
                 "resources": {
                     "requests": {"cpu": "10m", "memory": "16Mi"},
                     "limits": {"cpu": "100m", "memory": "64Mi"},
@@ -155,8 +164,10 @@ def pod_spec(image: pulumi.Input[str], secrets: Sequence[Any] = ()) -> dict[str,
     }
 
 
-def await_job(api: ApiServer, namespace: str, *, seconds: float = WAIT_SECONDS) -> None:
-    """Wait until the check has succeeded.
+def await_job(
+    api: ApiServer, namespace: str, host: str = DOCKER_HUB, *, seconds: float = WAIT_SECONDS
+) -> None:
+    """Wait until the check of a registry's proxy has succeeded.
 
     Raises:
         pulumi.RunError: when it has not after `seconds`, or for good; the message says why.
@@ -166,7 +177,7 @@ def await_job(api: ApiServer, namespace: str, *, seconds: float = WAIT_SECONDS) 
     while True:
         over: set[str] = set()
         try:
-            over, found = _look(api, namespace)
+            over, found = _look(api, namespace, host)
             reason = found or reason
         except ApiServerError as error:
             reason = f"it could not be looked at: {error}"
@@ -175,22 +186,23 @@ def await_job(api: ApiServer, namespace: str, *, seconds: float = WAIT_SECONDS) 
         if over or time.monotonic() > deadline:
             raise pulumi.RunError(
                 f"the pull check failed, and no image was redirected: {reason}\n"
-                f"  see:  kubectl -n {namespace} describe pods -l job-name={JOB}\n"
+                f"  see:  kubectl -n {namespace} describe pods -l job-name={name_for(JOB, host)}\n"
                 "  then: `pulumi up` runs the check again; pullCheck.enabled false leaves it out"
             )
         time.sleep(1)
 
 
-def _look(api: ApiServer, namespace: str) -> tuple[set[str], str | None]:
+def _look(api: ApiServer, namespace: str, host: str) -> tuple[set[str], str | None]:
     """How the Job ended, as its conditions say, nothing while it runs; and why it does not run."""
+    name = name_for(JOB, host)
     core = f"/api/v1/namespaces/{namespace}"
-    job = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs/{JOB}")
+    job = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}")
     conditions = job["status"].get("conditions") or []
     over = {each["type"] for each in conditions if each["status"] == "True"}
     uid = job["metadata"]["uid"]
     pods = [
         each
-        for each in api.get(f"{core}/pods", labelSelector=f"job-name={JOB}")["items"]
+        for each in api.get(f"{core}/pods", labelSelector=f"job-name={name}")["items"]
         if uid in {owner["uid"] for owner in each["metadata"].get("ownerReferences") or []}
     ]
     known = {uid, *(each["metadata"]["uid"] for each in pods)}
@@ -200,17 +212,21 @@ def _look(api: ApiServer, namespace: str) -> tuple[set[str], str | None]:
         if each["involvedObject"].get("uid") in known
     ]
     image = job["spec"]["template"]["spec"]["containers"][0]["image"]
-    return over & {"Complete", "Failed"}, cause(image, pods, events)
+    return over & {"Complete", "Failed"}, cause(image, pods, events, host)
 
 
 def docker_config(
-    domain: pulumi.Input[str], username: pulumi.Input[str], password: pulumi.Input[str]
+    logins: Sequence[tuple[pulumi.Input[str], ProxyLogin]],
 ) -> pulumi.Output[str]:
-    """A Docker config that logs in to one registry, secret, as kubelets read it."""
+    """A Docker config with the logins to these domains, secret, as kubelets read it."""
+    known = pulumi.Output.all(
+        *(pulumi.Output.all(domain, each.username, each.password) for domain, each in logins)
+    )
+    return pulumi.Output.secret(
+        known.apply(lambda each: json.dumps({"auths": {one[0]: _auth(*one[1:]) for one in each}}))
+    )
 
-    def written(parts: list[str]) -> str:
-        auth = base64.b64encode(f"{parts[1]}:{parts[2]}".encode()).decode()
-        login = {"username": parts[1], "password": parts[2], "auth": auth}
-        return json.dumps({"auths": {parts[0]: login}})
 
-    return pulumi.Output.secret(pulumi.Output.all(domain, username, password).apply(written))
+def _auth(username: str, password: str) -> dict[str, str]:
+    auth = base64.b64encode(f"{username}:{password}".encode()).decode()
+    return {"username": username, "password": password, "auth": auth}

@@ -1,8 +1,8 @@
-"""PullCredentials: the proxy's login, in every namespace whose Pods may need it."""
+"""PullCredentials: the proxies' logins, in every namespace whose Pods may need them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from components.inputs import inputs
 from components.labels import LABELS, NAMESPACE, NODES_NAMESPACE
 from components.policy import cel, load, metadata, namespaces_left_alone
 from components.pull_check import docker_config
-from components.types import Engine
+from components.types import Engine, Proxy, ProxyLogin
 
 SECRET: Final = "dockerhub-proxy-login"  # noqa: S105 - the Secret's name
 """The name of the Secret, in its source namespace and in every copy."""
@@ -45,14 +45,12 @@ _RULES: Final[Sequence[kubernetes.rbac.v1.PolicyRuleArgsDict]] = [
 
 @dataclass(frozen=True, kw_only=True)
 class PullCredentialsArgs:
-    """The login, and where it is not wanted."""
+    """The logins, and where they are not wanted."""
 
-    domain: pulumi.Input[str]
-    """The proxy's domain."""
-    username: pulumi.Input[str]
-    """The registry user's name."""
-    password: pulumi.Input[str]
-    """The registry user's password; secret."""
+    proxies: Sequence[Proxy]
+    """The proxies."""
+    logins: Mapping[str, ProxyLogin]
+    """The logins of those with private namespaces, by the registry's host."""
     excluded_namespaces: Sequence[str] = ()
     """Kubernetes namespaces that are not redirected, beside kube-system."""
     namespace: pulumi.Input[str] = NAMESPACE
@@ -62,7 +60,7 @@ class PullCredentialsArgs:
 
 
 class PullCredentials(pulumi.ComponentResource):
-    """A Secret that Kyverno keeps copied to every namespace, new ones included.
+    """A Secret with all logins, which Kyverno keeps copied to every namespace, new ones included.
 
     The redirect policy adds the Secret's name to redirected Pods of private namespaces; service
     accounts are left as they are. A changed password is one changed Secret here, and the policy
@@ -85,7 +83,13 @@ class PullCredentials(pulumi.ComponentResource):
             metadata={"name": SECRET, "namespace": args.namespace, "labels": LABELS},
             type="kubernetes.io/dockerconfigjson",
             string_data={
-                ".dockerconfigjson": docker_config(args.domain, args.username, args.password)
+                ".dockerconfigjson": docker_config(
+                    [
+                        (each.domain, args.logins[each.host])
+                        for each in args.proxies
+                        if each.host in args.logins
+                    ]
+                )
             },
             opts=options,
         )

@@ -85,3 +85,33 @@ class Proxy:
     """Where it is: its host name, with a port if it has one."""
     namespaces: Mapping[str, Access]
     """The namespaces of that registry it serves, each with who may pull from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyLogin:
+    """A login to a proxy."""
+
+    username: pulumi.Input[str]
+    """The registry user's name."""
+    password: pulumi.Input[str]
+    """The registry user's password; secret."""
+
+
+def name_for(name: str, host: str) -> str:
+    """The name of something that there is once for each proxy: Docker Hub's is the plain one.
+
+    So those of the others come and go without a change of any name.
+    """
+    return name if host == DOCKER_HUB else f"{name}-{host}"
+
+
+def display_name(host: str) -> str:
+    """A registry, as messages call it."""
+    return "Docker Hub" if host == DOCKER_HUB else host
+
+
+def settings_of(host: str) -> tuple[str, str]:
+    """Where the settings of a registry's proxy are, and those of the account it pulls with."""
+    if host == DOCKER_HUB:
+        return "registry", "dockerhub"
+    return f"upstreams[{host}]", f"upstreams[{host}]"

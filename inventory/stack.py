@@ -98,16 +98,11 @@ def load_stack(name: str, folder: Path = REPOSITORY) -> Stack:
 
 
 def _proxies(settings: Settings) -> list[Proxy]:
-    """Docker Hub's proxy first, then one for each upstream the settings name."""
-    registries = [
-        (DOCKER_HUB, settings.registry),
-        *((each.host, each) for each in getattr(settings, "upstreams", ())),
-    ]
     return [
         Proxy(
-            host=host,
-            domain=f"{registry.name}-{settings.region}.cr.volces.com",
-            namespaces={each.name: each.access for each in registry.namespaces},
+            host=each.host,
+            domain=f"{each.registry.name}-{settings.region}.cr.volces.com",
+            namespaces={one.name: one.access for one in each.registry.namespaces},
         )
-        for host, registry in registries
+        for each in settings.proxies
     ]

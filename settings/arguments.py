@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pulumi
 
 from components.cluster import Cluster, ClusterArgs
 from components.cluster_proxy import ClusterProxyArgs
-from components.credential_addon import CredentialAddonArgs
+from components.credential_addon import AddonRegistry, CredentialAddonArgs
 from components.image_redirect import ImageRedirectArgs
 from components.kyverno import KyvernoArgs
-from components.node_mirror import NodeMirrorArgs, ProxyLogin
+from components.node_mirror import NodeMirrorArgs
 from components.policy import OLDEST_KUBERNETES_THAT_WARNS, minor
-from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs
-from components.pull_check import PullCheckArgs
+from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs, Upstream
+from components.pull_check import PullCheckArgs, docker_config
 from components.pull_credentials import SECRET, PullCredentialsArgs
-from components.types import DOCKER_HUB, PodLogin, Proxy, Way
+from components.types import DOCKER_HUB, PodLogin, Proxy, ProxyLogin, Way
 from components.unserved_images import UnservedImagesArgs
 from components.vci_mirror import VciMirrorArgs
 from components.vpc_access import VpcAccessArgs, VpcArgs
 from settings.model import Cluster as ClusterSettings
-from settings.model import Settings
+from settings.model import DockerHub, ProxySettings, Settings
 from settings.reader import secret
 
+Registries = Mapping[str, ProxyRegistry]
+"""The proxy registries, by the host each is a proxy of."""
 
-def proxy_registry(settings: Settings) -> ProxyRegistryArgs:
-    """The proxy registry with its namespaces and login."""
-    registry = settings.registry
+
+def proxy_registry(settings: Settings, proxy: ProxySettings) -> ProxyRegistryArgs:
+    """A proxy registry with its upstream, namespaces and login."""
+    registry, account = proxy.registry, proxy.account
+    kind = (
+        {}
+        if isinstance(account, DockerHub)
+        else {"type": account.type, "endpoint": account.endpoint or f"https://{account.host}"}
+    )
     return ProxyRegistryArgs(
         registry_name=registry.name,
         edition=registry.edition,
         namespaces={each.name: each.access for each in registry.namespaces},
         project=registry.project,
         tags=registry.tags,
-        dockerhub_username=settings.dockerhub.username,
-        dockerhub_password=secret(settings.dockerhub.password),
+        upstream=Upstream(
+            host=proxy.host,
+            username=account.username,
+            password=secret(account.password),
+            **kind,
+        ),
         login_password=secret(settings.login.password),
         protection=registry.protection,
         replacement_allowed=registry.replacement_allowed(),
@@ -55,10 +67,10 @@ def cluster(each: ClusterSettings) -> ClusterArgs:
 
 
 def vpc_access(
-    settings: Settings, registry: ProxyRegistry, clusters: Sequence[Cluster]
+    proxy: ProxySettings, registry: ProxyRegistry, clusters: Sequence[Cluster]
 ) -> VpcAccessArgs:
     """The VPCs of the clusters, and those named beside them."""
-    extra = settings.registry.extra_vpcs
+    extra = proxy.registry.extra_vpcs
     return VpcAccessArgs(
         registry_name=registry.registry_name,
         vpcs=[
@@ -69,29 +81,30 @@ def vpc_access(
 
 
 def cluster_proxy(
-    settings: Settings, each: ClusterSettings, target: Cluster, registry: ProxyRegistry
+    settings: Settings, each: ClusterSettings, target: Cluster, registries: Registries
 ) -> ClusterProxyArgs:
     """The parts that this cluster gets."""
     redirected = settings.redirect.enabled and Way.ADMISSION in each.ways
     annotated = Way.VCI in each.ways
     needs_kyverno = annotated or (redirected and settings.redirect.engine.needs_kyverno)
-    needs_login = bool(settings.registry.private_namespaces)
-    copied = needs_login and settings.login.pods is PodLogin.SECRET
-    credentials = _pull_credentials(settings, registry) if copied and redirected else None
+    logins = _logins(settings, registries)
+    copied = logins and settings.login.pods is PodLogin.SECRET and redirected
     return ClusterProxyArgs(
         cluster=target,
-        pull_check=_pull_check(settings, registry) if settings.pull_check.enabled else None,
-        kyverno=_kyverno(settings) if settings.kyverno.install and needs_kyverno else None,
-        credential_addon=_credential_addon(settings, each, registry)
-        if needs_login and settings.login.pods is PodLogin.ADDON
+        pull_checks=_pull_checks(settings, registries) if settings.pull_check.enabled else (),
+        kyverno=_kyverno(settings, registries)
+        if settings.kyverno.install and needs_kyverno
         else None,
-        pull_credentials=credentials,
-        redirect=_redirect(settings, each, registry, with_login=credentials is not None)
+        credential_addon=_credential_addon(settings, each, registries)
+        if settings.private_namespaces and settings.login.pods is PodLogin.ADDON
+        else None,
+        pull_credentials=_pull_credentials(settings, registries) if copied else None,
+        redirect=_redirect(settings, each, registries, SECRET if copied else None)
         if redirected
         else None,
-        vci_mirror=_vci_mirror(settings, registry) if annotated else None,
-        node_mirror=_node_mirror(settings, registry) if Way.NODES in each.ways else None,
-        unserved_images=_unserved_images(settings, registry)
+        vci_mirror=_vci_mirror(settings, registries) if annotated else None,
+        node_mirror=_node_mirror(settings, registries) if Way.NODES in each.ways else None,
+        unserved_images=_unserved_images(settings, registries)
         if warns(settings, each) and (redirected or {*each.ways} - {Way.ADMISSION})
         else None,
     )
@@ -105,23 +118,56 @@ def warns(settings: Settings, each: ClusterSettings) -> bool:
     return known is not None and minor(known) >= OLDEST_KUBERNETES_THAT_WARNS
 
 
-def _pull_check(settings: Settings, registry: ProxyRegistry) -> PullCheckArgs:
-    return PullCheckArgs(
-        domain=registry.domain,
-        image=settings.pull_check.image,
-        username=registry.username,
-        password=secret(settings.login.password),
-    )
+def _login(settings: Settings, registry: ProxyRegistry) -> ProxyLogin | None:
+    password = secret(settings.login.password)
+    return ProxyLogin(username=registry.username, password=password) if password else None
 
 
-def _kyverno(settings: Settings) -> KyvernoArgs:
-    kyverno = settings.kyverno
+def _logins(settings: Settings, registries: Registries) -> dict[str, ProxyLogin]:
+    """The logins of the proxies with private namespaces, by host."""
+    return {
+        each.host: login
+        for each in settings.proxies
+        if each.registry.private_namespaces
+        and (login := _login(settings, registries[each.host])) is not None
+    }
+
+
+def _pull_checks(settings: Settings, registries: Registries) -> list[PullCheckArgs]:
+    """A check for each proxy of which an image is known.
+
+    Kyverno's own images are, and have no program but their own: of its CLI one that ends.
+    """
+    checks: list[PullCheckArgs] = []
+    for each in settings.proxies:
+        image, arguments = each.pull_check_image, None
+        if image is None and each == settings.kyverno_proxy:
+            image, arguments = f"kyverno/kyverno-cli:{settings.kyverno.image_tag}", ["version"]
+        if image is not None:
+            registry = registries[each.host]
+            checks.append(
+                PullCheckArgs(
+                    host=each.host,
+                    domain=registry.domain,
+                    image=image,
+                    arguments=arguments,
+                    login=_login(settings, registry),
+                )
+            )
+    return checks
+
+
+def _kyverno(settings: Settings, registries: Registries) -> KyvernoArgs:
+    kyverno, proxy = settings.kyverno, settings.kyverno_proxy
+    domain = registries[proxy.host].domain if proxy else None
+    login = _logins(settings, registries).get(proxy.host) if proxy else None
     return KyvernoArgs(
         chart=kyverno.chart,
         version=kyverno.version,
         repository=kyverno.chart_repository,
         namespace=kyverno.namespace,
-        image_registry=kyverno.image_registry,
+        image_registry=domain or kyverno.image_registry,
+        image_login=docker_config([(domain, login)]) if domain and login else None,
         replicas=kyverno.replicas,
         webhook_timeout_seconds=settings.redirect.timeout_seconds,
         values=kyverno.values,
@@ -129,16 +175,19 @@ def _kyverno(settings: Settings) -> KyvernoArgs:
 
 
 def _credential_addon(
-    settings: Settings, each: ClusterSettings, registry: ProxyRegistry
+    settings: Settings, each: ClusterSettings, registries: Registries
 ) -> CredentialAddonArgs:
     if each.cluster_id is None:
         raise ValueError(f"cluster {each.name!r} has no clusterId; the settings' rules need one")
     addon = settings.login.addon
     return CredentialAddonArgs(
         cluster_id=each.cluster_id,
-        registry_name=registry.registry_name,
+        registries=[
+            AddonRegistry(name=registry.registry_name, domain=registry.domain)
+            for host in _logins(settings, registries)
+            for registry in [registries[host]]
+        ],
         region=settings.region,
-        domain=registry.domain,
         namespaces=addon.namespaces,
         service_accounts=addon.service_accounts,
         version=addon.version,
@@ -149,55 +198,54 @@ def _excluded_namespaces(settings: Settings) -> list[str]:
     return [settings.kyverno.namespace, *settings.redirect.exclude.namespaces]
 
 
-def _pull_credentials(settings: Settings, registry: ProxyRegistry) -> PullCredentialsArgs | None:
-    password = secret(settings.login.password)
-    if password is None:
-        return None
+def _proxies(settings: Settings, registries: Registries) -> list[Proxy]:
+    return [
+        Proxy(
+            host=each.host,
+            domain=registries[each.host].domain,
+            namespaces={one.name: one.access for one in each.registry.namespaces},
+        )
+        for each in settings.proxies
+    ]
+
+
+def _pull_credentials(settings: Settings, registries: Registries) -> PullCredentialsArgs:
     return PullCredentialsArgs(
-        domain=registry.domain,
-        username=registry.username,
-        password=password,
+        proxies=_proxies(settings, registries),
+        logins=_logins(settings, registries),
         excluded_namespaces=_excluded_namespaces(settings),
         engine=settings.redirect.engine,
     )
 
 
-def _proxy(settings: Settings, registry: ProxyRegistry) -> Proxy:
-    return Proxy(
-        host=DOCKER_HUB,
-        domain=registry.domain,
-        namespaces={each.name: each.access for each in settings.registry.namespaces},
-    )
-
-
 def _redirect(
-    settings: Settings, each: ClusterSettings, registry: ProxyRegistry, *, with_login: bool
+    settings: Settings, each: ClusterSettings, registries: Registries, pull_secret: str | None
 ) -> ImageRedirectArgs:
     redirect = settings.redirect
     return ImageRedirectArgs(
         engine=redirect.engine,
-        proxies=[_proxy(settings, registry)],
+        proxies=_proxies(settings, registries),
         excluded_namespaces=_excluded_namespaces(settings),
         excluded_pod_labels=redirect.exclude.pod_labels,
         failure_policy=redirect.failure_policy,
         timeout_seconds=redirect.timeout_seconds,
         every_new_pod=redirect.every_new_pod,
-        pull_secret=SECRET if with_login else None,
+        pull_secret=pull_secret,
         kubernetes_version=each.kubernetes_version,
     )
 
 
-def _unserved_images(settings: Settings, registry: ProxyRegistry) -> UnservedImagesArgs:
+def _unserved_images(settings: Settings, registries: Registries) -> UnservedImagesArgs:
     return UnservedImagesArgs(
-        proxies=[_proxy(settings, registry)],
+        proxies=_proxies(settings, registries),
         excluded_namespaces=_excluded_namespaces(settings),
         excluded_pod_labels=settings.redirect.exclude.pod_labels,
     )
 
 
-def _vci_mirror(settings: Settings, registry: ProxyRegistry) -> VciMirrorArgs:
+def _vci_mirror(settings: Settings, registries: Registries) -> VciMirrorArgs:
     return VciMirrorArgs(
-        proxies=[_proxy(settings, registry)],
+        proxies=_proxies(settings, registries),
         excluded_namespaces=_excluded_namespaces(settings),
         excluded_pod_labels=settings.redirect.exclude.pod_labels,
         timeout_seconds=settings.redirect.timeout_seconds,
@@ -205,14 +253,12 @@ def _vci_mirror(settings: Settings, registry: ProxyRegistry) -> VciMirrorArgs:
     )
 
 
-def _node_mirror(settings: Settings, registry: ProxyRegistry) -> NodeMirrorArgs:
-    mirror = settings.node_mirror
-    password = secret(settings.login.password) if settings.registry.private_namespaces else None
-    login = ProxyLogin(username=registry.username, password=password) if password else None
+def _node_mirror(settings: Settings, registries: Registries) -> NodeMirrorArgs:
+    mirror, hub = settings.node_mirror, registries[DOCKER_HUB]
     return NodeMirrorArgs(
-        proxies=[_proxy(settings, registry)],
-        logins={DOCKER_HUB: login} if login else {},
-        image=mirror.image or pulumi.Output.concat(registry.domain, "/library/busybox:latest"),
+        proxies=_proxies(settings, registries),
+        logins=_logins(settings, registries),
+        image=mirror.image or pulumi.Output.concat(hub.domain, "/library/busybox:latest"),
         strict=mirror.strict,
         ca_certificate=mirror.ca_certificate,
         restart_command=mirror.restart_command,

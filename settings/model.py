@@ -7,13 +7,24 @@ READMEs; `make schema` then writes it into the schema of the stack files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from components.types import Access, Edition, Endpoint, Engine, FailurePolicy, PodLogin, Way
+from components.policy import minor
+from components.types import (
+    DOCKER_HUB,
+    Access,
+    Edition,
+    Endpoint,
+    Engine,
+    FailurePolicy,
+    PodLogin,
+    Way,
+)
 from settings.errors import Problem, SettingsError, problems_of
 from settings.types import (
     AddonVersion,
@@ -36,11 +47,24 @@ from settings.types import (
     Replicas,
     Secret,
     SubnetId,
+    UpstreamEndpoint,
+    UpstreamHost,
     VpcId,
     each_once,
 )
 
+KYVERNO_IMAGES: Final = ("ghcr.io", "kyverno")
+"""The registry and namespace of Kyverno's images; the chart's reg.kyverno.io leads there."""
+
 NonEmpty = Annotated[str, Field(min_length=1)]
+PullCheckImage = Annotated[
+    str,
+    Matching(
+        r"[a-z0-9._-]+/[a-z0-9._/-]+:[A-Za-z0-9._-]+",
+        "an image as '<namespace>/<name>:<tag>', without a registry",
+        "name a small image that has a program 'true'",
+    ),
+]
 
 
 class Section(BaseModel):
@@ -57,11 +81,11 @@ class Section(BaseModel):
     )
 
 
-class DockerHubNamespace(Section):
-    """A namespace of the registry, of the same name as on Docker Hub."""
+class Namespace(Section):
+    """A namespace of a proxy registry, of the same name as at its upstream."""
 
     name: NamespaceName
-    """The name on Docker Hub; `library` for official images."""
+    """The name at the upstream; `library` for Docker Hub's official images."""
     access: Access = Access.PRIVATE
     """Who may pull from it; from a private one, nobody without a login."""
 
@@ -71,10 +95,8 @@ def _namespace_from_name(value: Any) -> Any:
 
 
 NamespaceOrName = Annotated[
-    DockerHubNamespace,
-    BeforeValidator(
-        _namespace_from_name, json_schema_input_type=NamespaceName | DockerHubNamespace
-    ),
+    Namespace,
+    BeforeValidator(_namespace_from_name, json_schema_input_type=NamespaceName | Namespace),
 ]
 """A namespace, or its name alone for a private one."""
 
@@ -89,7 +111,7 @@ class Vpc(Section):
 
 
 class Registry(Section):
-    """The remote proxy registry: an instance of Container Registry of type DockerHub."""
+    """A remote proxy registry of Container Registry; the section `registry` is Docker Hub's."""
 
     name: RegistryName
     """The registry's name, a part of its domain."""
@@ -100,7 +122,7 @@ class Registry(Section):
         Field(min_length=1),
         each_once("namespace", lambda namespace: namespace.name),
     ]
-    """The Docker Hub namespaces to serve."""
+    """The upstream's namespaces to serve."""
     project: NonEmpty = "default"
     """The Volcengine project the registry belongs to."""
     tags: dict[str, str] = {}
@@ -129,6 +151,58 @@ class DockerHub(Section):
     """The account's name; without one only the namespace `library` can be served."""
     password: Annotated[Secret, Field(min_length=1)] | None = None
     """The account's password or access token."""
+
+
+class Upstream(Registry):
+    """A further proxy registry, of another upstream than Docker Hub."""
+
+    host: UpstreamHost
+    """The upstream, as images name it: `ghcr.io`."""
+    username: NonEmpty | None = None
+    """The account at the upstream to pull with; without one, anonymously."""
+    password: Annotated[Secret, Field(min_length=1)] | None = None
+    """The account's password or access token."""
+    type: NonEmpty = "DockerRegistry"
+    """The API's word for the kind of upstream."""
+    endpoint: UpstreamEndpoint | None = None
+    """The upstream's URL; `https://<host>` when not set."""
+    pull_check_image: PullCheckImage | None = None
+    """What each cluster pulls through this proxy, an image with a program `true`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxySettings:
+    """One of the stack's proxy registries: what is set of it, and where."""
+
+    host: str
+    """The registry it is a proxy of, as images name it."""
+    setting: str
+    """The section it is set in, as `pulumi config set --path` takes it."""
+    registry: Registry
+    account: DockerHub | Upstream
+    """Where its `username` and `password` at the upstream are."""
+    account_setting: str
+    """The section of the account."""
+    pull_check_setting: str
+    """The setting of the image that the pull check pulls."""
+    pull_check_image: str | None
+    """That image."""
+
+    @property
+    def resource_name(self) -> str:
+        """The name of its components to Pulumi."""
+        return "dockerhub" if self.host == DOCKER_HUB else self.host
+
+    @property
+    def example(self) -> str:
+        """An image it serves, without its domain."""
+        if self.serves(DOCKER_HUB, "library"):
+            return "library/nginx:latest"
+        return f"{self.registry.namespaces[0].name}/<image>:<tag>"
+
+    def serves(self, host: str, namespace: str) -> bool:
+        """Whether this is the proxy of a registry, and has its namespace."""
+        return host == self.host and namespace in {each.name for each in self.registry.namespaces}
 
 
 class LoginAddon(Section):
@@ -188,7 +262,8 @@ class Kyverno(Section):
     version: ChartVersion = "3.9.1"
     """The chart's version; chart 3.N is Kyverno 1.(N+10). With `install: false`, what is there."""
     image_registry: RegistryHost | None = None
-    """Where the cluster pulls Kyverno's own images; null leaves the chart's (reg.kyverno.io)."""
+    """Where the cluster pulls Kyverno's own images; null: through the proxy of ghcr.io if it serves
+    `kyverno` (charts from 3.8 on), else from where the chart says (reg.kyverno.io)."""
     replicas: Annotated[Replicas, Field(ge=1, strict=True)] = 3
     """Admission controllers: 1, or 3 and more."""
     values: dict[str, Any] = {}
@@ -199,6 +274,16 @@ class Kyverno(Section):
         """The Kyverno version in the chart: chart 3.N holds Kyverno 1.(N+10)."""
         minor = int(self.version.removeprefix("v").split(".")[1])
         return f"1.{minor + 10}"
+
+    @property
+    def has_own_images_only(self) -> bool:
+        """Whether all of the chart's images are in `KYVERNO_IMAGES`: from chart 3.8 on."""
+        return minor(self.app_version) >= 18
+
+    @property
+    def image_tag(self) -> str:
+        """The tag of the images in the chart."""
+        return f"v{self.app_version}.{self.version.removeprefix('v').split('.', 2)[2]}"
 
     @property
     def chart_repository(self) -> str | None:
@@ -218,7 +303,7 @@ class Exclusions(Section):
 
 
 class Redirect(Section):
-    """The policy that rewrites Docker Hub images to the proxy at admission."""
+    """The policy that rewrites images to the proxies at admission."""
 
     enabled: bool = True
     """Whether clusters that use `admission` get the policy."""
@@ -237,18 +322,19 @@ class Redirect(Section):
 
 
 class NodeMirror(Section):
-    """The proxy as containerd's docker.io mirror on every node of clusters that use `nodes`."""
+    """The proxies as containerd's mirrors on every node of clusters that use `nodes`."""
 
     image: NonEmpty | None = None
-    """What the DaemonSet runs, a busybox; `library/busybox:latest` of the proxy when not set."""
+    """What the DaemonSet runs, a busybox; Docker Hub's `library/busybox:latest`, through its proxy,
+    when not set."""
     strict: bool = False
-    """Never ask Docker Hub, not even for namespaces that the proxy does not serve."""
+    """Never ask the registries themselves, not even for namespaces that no proxy serves."""
     ca_certificate: Certificate | None = None
-    """The authority that signed the proxy's certificate, PEM, if nodes do not trust it already."""
+    """The authority that signed the proxies' certificates, PEM, if nodes do not trust it."""
     restart_command: NonEmpty = "systemctl restart containerd"
     """What restarts containerd, where its config.toml has to change."""
     interval_seconds: Annotated[int, Field(ge=5, le=3600, strict=True)] = 30
-    """Time between two looks of a Pod at its node and the proxy."""
+    """Time between two looks of a Pod at its node and the proxies."""
     restart_window_seconds: Annotated[int, Field(ge=0, le=3600, strict=True)] = 300
     """The time over which nodes that have to restart containerd at once spread it."""
     max_unavailable: NodesAtATime = 1
@@ -258,24 +344,12 @@ class NodeMirror(Section):
 
 
 class PullCheck(Section):
-    """Proof, from inside each cluster, that the proxy serves before Pods are redirected to it."""
+    """Proof, from inside each cluster, that a proxy serves before Pods are redirected to it."""
 
     enabled: bool = True
     """Whether it runs."""
-    image: Annotated[
-        str,
-        Matching(
-            r"[a-z0-9._-]+/[a-z0-9._/-]+:[A-Za-z0-9._-]+",
-            "an image as '<namespace>/<name>:<tag>', without a registry",
-            "name a small image that has a program 'true'",
-        ),
-    ] = "library/busybox:latest"
-    """What each cluster pulls through the proxy."""
-
-    @property
-    def namespace(self) -> str:
-        """The Docker Hub namespace of the image."""
-        return self.image.partition("/")[0]
+    image: PullCheckImage = "library/busybox:latest"
+    """What each cluster pulls through Docker Hub's proxy."""
 
 
 class Settings(Section):
@@ -285,6 +359,8 @@ class Settings(Section):
     """The Volcengine region, such as cn-beijing."""
     registry: Registry
     dockerhub: DockerHub = DockerHub()
+    upstreams: Annotated[list[Upstream], each_once("host", lambda upstream: upstream.host)] = []
+    """Further proxy registries, of other upstreams than Docker Hub."""
     login: Login = Login()
     clusters: Annotated[list[Cluster], each_once("cluster name", lambda cluster: cluster.name)] = []
     """The clusters that use the proxy."""
@@ -292,6 +368,51 @@ class Settings(Section):
     redirect: Redirect = Redirect()
     pull_check: PullCheck = PullCheck()
     node_mirror: NodeMirror = NodeMirror()
+
+    @property
+    def proxies(self) -> list[ProxySettings]:
+        """All proxy registries: Docker Hub's, then the others by host, in whatever order written.
+
+        So nothing that is made of them changes with the order.
+        """
+        upstreams = [
+            ProxySettings(
+                host=each.host,
+                setting=f"upstreams[{index}]",
+                registry=each,
+                account=each,
+                account_setting=f"upstreams[{index}]",
+                pull_check_setting=f"upstreams[{index}].pullCheckImage",
+                pull_check_image=each.pull_check_image,
+            )
+            for index, each in enumerate(self.upstreams)
+        ]
+        hub = ProxySettings(
+            host=DOCKER_HUB,
+            setting="registry",
+            registry=self.registry,
+            account=self.dockerhub,
+            account_setting="dockerhub",
+            pull_check_setting="pullCheck.image",
+            pull_check_image=self.pull_check.image,
+        )
+        return [hub, *sorted(upstreams, key=lambda each: each.host)]
+
+    @property
+    def private_namespaces(self) -> list[str]:
+        """The namespaces of all proxies nobody pulls from without a login, as images name them."""
+        return [
+            name if each.host == DOCKER_HUB else f"{each.host}/{name}"
+            for each in self.proxies
+            for name in each.registry.private_namespaces
+        ]
+
+    @property
+    def kyverno_proxy(self) -> ProxySettings | None:
+        """The proxy that Kyverno's own images come from, unless the settings say from where."""
+        if self.kyverno.image_registry is not None or not self.kyverno.has_own_images_only:
+            return None
+        return next((each for each in self.proxies if each.serves(*KYVERNO_IMAGES)), None)
 
 
 SECTIONS = tuple(

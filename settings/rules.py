@@ -11,10 +11,18 @@ from components.policy import (
     OLDEST_KUBERNETES_THAT_WARNS,
     minor,
 )
-from components.types import Access, Edition, Engine, PodLogin, Way
+from components.types import DOCKER_HUB, Access, Edition, Engine, PodLogin, Way, display_name
 from settings.errors import Problem, command
 from settings.kubeconfig import cluster_in
-from settings.model import Cluster, Kyverno, LoginAddon, Settings
+from settings.model import (
+    KYVERNO_IMAGES,
+    Cluster,
+    Kyverno,
+    LoginAddon,
+    ProxySettings,
+    Settings,
+)
+from settings.types import NO_LIBRARY
 
 STANDARD_REGISTRY_QUOTA: Mapping[str, int] = {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1}
 """Enterprise (standard) registries per account and region (Volcengine docs 6420/113745)."""
@@ -26,22 +34,23 @@ def check_rules(settings: Settings) -> Iterator[Problem]:
         yield from rule(settings)
 
 
-def _dockerhub_account(settings: Settings) -> Iterator[Problem]:
-    dockerhub = settings.dockerhub
-    if dockerhub.username is not None and dockerhub.password is None:
-        yield Problem(
-            setting="dockerhub.password",
-            found=f"nothing, with username {dockerhub.username!r}",
-            allowed="username and password together, or neither (page)",
-            do=command("dockerhub.password", secret=True),
-        )
-    if dockerhub.password is not None and dockerhub.username is None:
-        yield Problem(
-            setting="dockerhub.username",
-            found="nothing, with a password",
-            allowed="username and password together, or neither (page)",
-            do=command("dockerhub.username"),
-        )
+def _accounts(settings: Settings) -> Iterator[Problem]:
+    for each in settings.proxies:
+        username, password = each.account.username, each.account.password
+        if username is not None and password is None:
+            yield Problem(
+                setting=f"{each.account_setting}.password",
+                found=f"nothing, with username {username!r}",
+                allowed="username and password together, or neither (page)",
+                do=command(f"{each.account_setting}.password", secret=True),
+            )
+        if password is not None and username is None:
+            yield Problem(
+                setting=f"{each.account_setting}.username",
+                found="nothing, with a password",
+                allowed="username and password together, or neither (page)",
+                do=command(f"{each.account_setting}.username"),
+            )
 
 
 def _anonymous_serves_library(settings: Settings) -> Iterator[Problem]:
@@ -57,39 +66,83 @@ def _anonymous_serves_library(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def _micro_takes_no_vpc(settings: Settings) -> Iterator[Problem]:
-    registry = settings.registry
-    if registry.edition is Edition.MICRO and registry.extra_vpcs:
+def _library_is_docker_hubs(settings: Settings) -> Iterator[Problem]:
+    for each in settings.proxies:
+        for index, namespace in enumerate(each.registry.namespaces):
+            if each.host != DOCKER_HUB and namespace.name == "library":
+                yield Problem(
+                    setting=f"{each.setting}.namespaces[{index}]",
+                    found=f"'library', of {each.host}",
+                    allowed=NO_LIBRARY,
+                    do="remove it; such images are left alone",
+                )
+
+
+def _each_registry_once(settings: Settings) -> Iterator[Problem]:
+    names: dict[str, str] = {}
+    for each in settings.proxies:
+        earlier = names.setdefault(each.registry.name, each.setting)
+        if earlier != each.setting:
+            yield Problem(
+                setting=f"{each.setting}.name",
+                found=f"{each.registry.name!r}, as in {earlier}.name",
+                allowed="a name of its own: a registry is a proxy of one upstream (API)",
+                do=command(f"{each.setting}.name"),
+            )
+
+
+def _enterprise(settings: Settings) -> list[ProxySettings]:
+    return [each for each in settings.proxies if each.registry.edition is Edition.ENTERPRISE]
+
+
+def _quota(settings: Settings) -> Iterator[Problem]:
+    quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
+    enterprise = _enterprise(settings)
+    if quota is not None and len(enterprise) > quota:
         yield Problem(
-            setting="registry.extraVpcs",
-            found=f"a list of {len(registry.extra_vpcs)}",
-            allowed="none with edition Micro: it is reached from the whole region (page)",
-            do="remove registry.extraVpcs, or set registry.edition to Enterprise",
+            setting=f"{enterprise[quota].setting}.edition",
+            found=f"'Enterprise', which makes {len(enterprise)} of them in {settings.region}",
+            allowed=f"{_registries(quota)} per account in {settings.region} (docs 6420/113745)",
+            do="set edition to Micro, or use another region; where Volcengine allows the account"
+            " more, say so in STANDARD_REGISTRY_QUOTA of settings/rules.py",
         )
 
 
+def _registries(count: int) -> str:
+    return f"{count} Enterprise registr{'y' if count == 1 else 'ies'}"
+
+
+def _micro_takes_no_vpc(settings: Settings) -> Iterator[Problem]:
+    for each in settings.proxies:
+        vpcs = each.registry.extra_vpcs
+        if each.registry.edition is Edition.MICRO and vpcs:
+            yield Problem(
+                setting=f"{each.setting}.extraVpcs",
+                found=f"a list of {len(vpcs)}",
+                allowed="none with edition Micro: it is reached from the whole region (page)",
+                do=f"remove {each.setting}.extraVpcs, or set {each.setting}.edition to Enterprise",
+            )
+
+
 def _enterprise_needs_a_vpc(settings: Settings) -> Iterator[Problem]:
-    registry = settings.registry
-    if registry.edition is Edition.MICRO or settings.clusters or registry.extra_vpcs:
-        return
     quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
     note = f" ({settings.region} allows {quota} per account)" if quota else ""
-    yield Problem(
-        setting="clusters",
-        found="no cluster and no registry.extraVpcs",
-        allowed=f"at least one VPC with edition Enterprise{note} (page)",
-        do="add a cluster or a registry.extraVpcs entry",
-    )
+    for each in _enterprise(settings):
+        if not settings.clusters and not each.registry.extra_vpcs:
+            yield Problem(
+                setting="clusters",
+                found=f"no cluster and no {each.setting}.extraVpcs",
+                allowed=f"at least one VPC with edition Enterprise{note} (page)",
+                do=f"add a cluster or a {each.setting}.extraVpcs entry",
+            )
 
 
 def _each_vpc_once(settings: Settings) -> Iterator[Problem]:
-    registry = settings.registry
-    if registry.edition is Edition.MICRO:
+    enterprise = _enterprise(settings)
+    if not enterprise:
         return
-    subnets: dict[str, tuple[str, str | None]] = {
-        vpc.vpc_id: (f"registry.extraVpcs[{index}]", vpc.subnet_id)
-        for index, vpc in enumerate(registry.extra_vpcs)
-    }
+    subnets: dict[str, tuple[str, str | None]] = {}
+    allowed = "each VPC once, with one subnet (API: UpdateVpcEndpoint)"
     for index, cluster in enumerate(settings.clusters):
         setting = f"clusters[{index}]"
         if cluster.kubeconfig is not None and not cluster.vpc_id:
@@ -102,16 +155,23 @@ def _each_vpc_once(settings: Settings) -> Iterator[Problem]:
         if not cluster.vpc_id:
             continue
         where, subnet = subnets.setdefault(cluster.vpc_id, (setting, cluster.subnet_id))
-        extra = where.startswith("registry.")
-        if extra or subnet != cluster.subnet_id:
+        if subnet != cluster.subnet_id:
             yield Problem(
                 setting=f"{setting}.vpcId",
                 found=f"{cluster.vpc_id!r}, as in {where}",
-                allowed="each VPC once, with one subnet (API: UpdateVpcEndpoint)",
-                do=f"remove {where}: the VPC comes with the cluster"
-                if extra
-                else f"give both the same subnetId, or remove {where}",
+                allowed=allowed,
+                do=f"give both the same subnetId, or remove {where}",
             )
+    for each in enterprise:
+        for index, vpc in enumerate(each.registry.extra_vpcs):
+            if vpc.vpc_id in subnets:
+                extra = f"{each.setting}.extraVpcs[{index}]"
+                yield Problem(
+                    setting=f"{subnets[vpc.vpc_id][0]}.vpcId",
+                    found=f"{vpc.vpc_id!r}, as in {extra}",
+                    allowed=allowed,
+                    do=f"remove {extra}: the VPC comes with the cluster",
+                )
 
 
 def _cluster_addresses(settings: Settings) -> Iterator[Problem]:
@@ -238,7 +298,7 @@ def _warns_where_it_can(settings: Settings) -> Iterator[Problem]:
 
 
 def _native_engine_brings_no_login(settings: Settings) -> Iterator[Problem]:
-    private, redirect = settings.registry.private_namespaces, settings.redirect
+    private, redirect = settings.private_namespaces, settings.redirect
     admission = any(Way.ADMISSION in each.ways for each in settings.clusters)
     copied = settings.login.pods is PodLogin.SECRET
     if private and copied and redirect.enabled and admission and not redirect.engine.needs_kyverno:
@@ -253,7 +313,7 @@ def _native_engine_brings_no_login(settings: Settings) -> Iterator[Problem]:
 
 def _copied_logins(settings: Settings) -> Iterator[Problem]:
     """What copies logins beside a MutatingPolicy needs a newer Kyverno than the MutatingPolicy."""
-    private, kyverno = settings.registry.private_namespaces, settings.kyverno
+    private, kyverno = settings.private_namespaces, settings.kyverno
     redirect = settings.redirect
     copied = (
         redirect.enabled
@@ -277,7 +337,7 @@ def _copied_logins(settings: Settings) -> Iterator[Problem]:
 
 
 def _private_needs_login(settings: Settings) -> Iterator[Problem]:
-    private = settings.registry.private_namespaces
+    private = settings.private_namespaces
     if settings.clusters and private and settings.login.password is None:
         yield Problem(
             setting="login.password",
@@ -300,15 +360,18 @@ def _node_mirror_image(settings: Settings) -> Iterator[Problem]:
 
 
 def _pull_check_image(settings: Settings) -> Iterator[Problem]:
-    served = sorted(each.name for each in settings.registry.namespaces)
-    check = settings.pull_check
-    if settings.clusters and check.enabled and check.namespace not in served:
-        yield Problem(
-            setting="pullCheck.image",
-            found=repr(check.image),
-            allowed=f"an image of a namespace served here: {', '.join(served)}",
-            do=f"{command('pullCheck.image')}, or set pullCheck.enabled to false",
-        )
+    if not settings.clusters or not settings.pull_check.enabled:
+        return
+    for each in settings.proxies:
+        image = each.pull_check_image
+        if image is not None and not each.serves(each.host, image.partition("/")[0]):
+            served = ", ".join(sorted(one.name for one in each.registry.namespaces))
+            yield Problem(
+                setting=each.pull_check_setting,
+                found=repr(image),
+                allowed=f"an image of a namespace served here: {served}",
+                do=f"{command(each.pull_check_setting)}, or set pullCheck.enabled to false",
+            )
 
 
 def _addon(settings: Settings) -> Iterator[Problem]:
@@ -333,7 +396,7 @@ def _addon(settings: Settings) -> Iterator[Problem]:
 
 
 def _vci(settings: Settings) -> Iterator[Problem]:
-    engine, private = settings.redirect.engine, settings.registry.private_namespaces
+    engine, private = settings.redirect.engine, settings.private_namespaces
     for index, cluster in enumerate(settings.clusters):
         if Way.VCI not in cluster.ways:
             continue
@@ -357,8 +420,11 @@ def _vci(settings: Settings) -> Iterator[Problem]:
 
 
 RULES: Sequence[Callable[[Settings], Iterator[Problem]]] = (
-    _dockerhub_account,
+    _accounts,
     _anonymous_serves_library,
+    _library_is_docker_hubs,
+    _each_registry_once,
+    _quota,
     _micro_takes_no_vpc,
     _enterprise_needs_a_vpc,
     _each_vpc_once,
@@ -395,57 +461,106 @@ def _native_engine_is_off(settings: Settings) -> Iterator[str]:
 
 
 def _public_beside_an_account(settings: Settings) -> Iterator[str]:
-    """What the Docker Hub account may read, whoever reaches the registry may pull."""
-    public = sorted(
-        each.name
-        for each in settings.registry.namespaces
-        if each.access is Access.PUBLIC and each.name != "library"
-    )
-    if settings.dockerhub.username is not None and public:
-        yield (
-            f"registry.namespaces: Public: {', '.join(public)};"
-            f" and the proxy pulls with the Docker Hub account {settings.dockerhub.username!r}:"
-            " whoever reaches the registry pulls without a login what that account may read there,"
-            " private repositories too. Use an account that may read nothing private there, or"
-            " access: Private."
+    """What the account at the upstream may read, whoever reaches the registry may pull."""
+    for each in settings.proxies:
+        public = sorted(
+            one.name
+            for one in each.registry.namespaces
+            if one.access is Access.PUBLIC and one.name != "library"
         )
+        if each.account.username is not None and public:
+            yield (
+                f"{each.setting}.namespaces: Public: {', '.join(public)}; and the proxy pulls with"
+                f" the {display_name(each.host)} account {each.account.username!r}:"
+                " whoever reaches the registry pulls without a login what that account may read"
+                " there, private repositories too. Use an account that may read nothing private"
+                " there, or access: Private."
+            )
 
 
 def _strict_nodes(settings: Settings) -> Iterator[str]:
-    """Where nodes do not ask Docker Hub at all; hosts.toml knows registries, not namespaces."""
+    """Where nodes do not ask registries at all; hosts.toml knows registries, not namespaces."""
     clusters = [each.name for each in settings.clusters if Way.NODES in each.ways]
-    if clusters and settings.node_mirror.strict:
-        served = ", ".join(each.name for each in settings.registry.namespaces)
+    if not clusters or not settings.node_mirror.strict:
+        return
+    for each in settings.proxies:
+        served = ", ".join(one.name for one in each.registry.namespaces)
+        nameless = "" if each.host == DOCKER_HUB else ", or of none,"
         yield (
             f"nodeMirror.strict is true: the nodes of {', '.join(clusters)} pull nothing else of"
-            f" Docker Hub than the namespaces {served}. An image of any other namespace is not"
-            " pulled at all, and without the proxy none is. Add the namespaces in use to"
-            " registry.namespaces, or set nodeMirror.strict to false."
+            f" {display_name(each.host)} than the namespaces {served}. An image of any other"
+            f" namespace{nameless} is not pulled at all, and without the proxy none is. Add the"
+            f" namespaces in use to {each.setting}.namespaces, or set nodeMirror.strict to false."
         )
+
+
+def _quota_taken(settings: Settings) -> Iterator[str]:
+    quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
+    if quota is not None and len(_enterprise(settings)) == quota:
+        settings_of_them = ", ".join(f"{each.setting}.edition" for each in _enterprise(settings))
+        yield (
+            f"{settings_of_them}: {settings.region} allows {_registries(quota)} per account"
+            " (docs 6420/113745), which is what this stack makes; one more in the account fails"
+            " with a quota error. Ask Volcengine for more, or use another region or account."
+        )
+
+
+def _unchecked(settings: Settings) -> Iterator[str]:
+    """Proxies that nobody pulls through before images are redirected to them."""
+    if not settings.clusters or not settings.pull_check.enabled:
+        return
+    for each in settings.proxies:
+        if each.pull_check_image is None and each != settings.kyverno_proxy:
+            yield (
+                f"{each.pull_check_setting} is not set: nothing is pulled through the proxy of"
+                f" {each.host} before its images are redirected there. Name a small image with a"
+                " program `true` that it serves."
+            )
+
+
+def _kyverno_beside_its_proxy(settings: Settings) -> Iterator[str]:
+    kyverno = settings.kyverno
+    proxied = any(each.serves(*KYVERNO_IMAGES) for each in settings.proxies)
+    own = kyverno.image_registry is not None or kyverno.has_own_images_only
+    if proxied and kyverno.install and not own:
+        yield (
+            f"kyverno.version {kyverno.version}: charts before 3.8 take images from other"
+            f" registries than {KYVERNO_IMAGES[0]} too, so Kyverno's are pulled from where the"
+            " chart says and not through the proxy:"
+            f" {command('kyverno.version', Kyverno().version)}"
+        )
+
+
+def _replaced_today(settings: Settings) -> Iterator[str]:
+    for each in settings.proxies:
+        if each.registry.replacement_allowed():
+            yield (
+                f"{each.setting}.allowReplacementOn is today: every `pulumi up` until the day ends"
+                " (UTC) replaces the registry, also where no setting has changed, and its cache is"
+                " lost. Take the date out after one."
+            )
+
+
+def _addon_for_nothing(settings: Settings) -> Iterator[str]:
+    if settings.login.pods is PodLogin.ADDON and not settings.private_namespaces:
+        yield (
+            "login.pods is addon, but every namespace is public and needs no login: the add-on is"
+            " not installed."
+        )
+
+
+WARNINGS: Sequence[Callable[[Settings], Iterator[str]]] = (
+    _quota_taken,
+    _addon_for_nothing,
+    _native_engine_is_off,
+    _public_beside_an_account,
+    _strict_nodes,
+    _unchecked,
+    _kyverno_beside_its_proxy,
+    _replaced_today,
+)
 
 
 def warnings(settings: Settings) -> list[str]:
     """What may go wrong although the config is valid."""
-    notes: list[str] = []
-    quota = STANDARD_REGISTRY_QUOTA.get(settings.region)
-    if settings.registry.edition is Edition.ENTERPRISE and quota == 1:
-        notes.append(
-            f"registry.edition: {settings.region} allows 1 Enterprise registry per account"
-            " (docs 6420/113745); a second one fails with a quota error."
-            " Ask Volcengine for more, or use another region or account."
-        )
-    if settings.login.pods is PodLogin.ADDON and not settings.registry.private_namespaces:
-        notes.append(
-            "login.pods is addon, but every namespace is public and needs no login: the add-on is"
-            " not installed."
-        )
-    notes.extend(_native_engine_is_off(settings))
-    notes.extend(_public_beside_an_account(settings))
-    notes.extend(_strict_nodes(settings))
-    if settings.registry.replacement_allowed():
-        notes.append(
-            "registry.allowReplacementOn is today: every `pulumi up` until the day ends (UTC)"
-            " replaces the registry, also where no setting has changed, and its cache is lost. Take"
-            " the date out after one."
-        )
-    return notes
+    return [note for warning in WARNINGS for note in warning(settings)]

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from components.policy import DOCKER_HUB_HOSTS
 from settings.errors import command
 from settings.kubeconfig import cluster_in
 
@@ -97,8 +98,44 @@ NamespaceName = Annotated[
     Matching(
         r"(?!localhost$)(?=.{2,90}$)[a-z0-9]+([_-][a-z0-9]+)*",
         "2 to 90 of a-z, 0-9, '_' and '-', no separator first, last or twice in a row (API), not"
-        " 'localhost', and the very name used on Docker Hub (page), which has no '.'",
-        "write the part before the '/' of the Docker Hub image, 'library' for official images",
+        " 'localhost', and the very name used at the upstream (page), without a '.'",
+        "write the part before the '/' of the image, without a host; 'library' for Docker Hub's"
+        " official images",
+    ),
+]
+
+
+def _not_docker_hub(value: str) -> str:
+    if value in DOCKER_HUB_HOSTS:
+        raise rejected(
+            "another registry than Docker Hub, whose proxy the section registry is, under all of"
+            " its names",
+            "remove this entry, and add its namespaces to registry.namespaces",
+        )
+    return value
+
+
+NO_LIBRARY: Final = (
+    "another namespace: only Docker Hub's images without one are in 'library'; elsewhere, as with"
+    " registry.k8s.io/pause, they are in none, and a proxy registry has no name for them"
+)
+"""Why `library` is no namespace of any other upstream."""
+UpstreamHost = Annotated[
+    str,
+    Matching(
+        r"(?=.{4,50}$)[a-z0-9]+(-+[a-z0-9]+)*(\.[a-z0-9]+(-+[a-z0-9]+)*)+",
+        "a registry's host as images name it, up to 50 characters: lower case, with a '.', and no"
+        " scheme, port or path: 'ghcr.io'",
+        "write the part before the first '/' of the image",
+    ),
+    AfterValidator(_not_docker_hub),
+]
+UpstreamEndpoint = Annotated[
+    str,
+    Matching(
+        r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?",
+        "the URL of a registry, 'https://<host>', a port allowed",
+        "leave it out for https://<host>",
     ),
 ]
 ClusterName = Annotated[

@@ -52,8 +52,8 @@ NODE_MIRROR = """\
 import json
 import pulumi
 import pulumi_kubernetes
-from components.node_mirror import NodeMirror, NodeMirrorArgs, ProxyLogin
-from components.types import Access, Proxy
+from components.node_mirror import NodeMirror, NodeMirrorArgs
+from components.types import Access, Proxy, ProxyLogin
 given = json.loads({given!r})
 provider = pulumi_kubernetes.Provider("real", kubeconfig=given["kubeconfig"])
 access = {{"library": Access.PUBLIC, "bitnami": Access.PRIVATE}}

@@ -42,6 +42,20 @@ ENTERPRISE: dict[str, Any] = {
     ],
 }
 
+GHCR: dict[str, Any] = {
+    "host": "ghcr.io",
+    "name": "ghcr-dev",
+    "namespaces": [{"name": "kyverno", "access": "Public"}],
+}
+QUAY: dict[str, Any] = {
+    "host": "quay.io",
+    "name": "quay-dev",
+    "namespaces": [{"name": "prometheus", "access": "Public"}, "acme"],
+    "username": "robot",
+    "password": "quay-password",
+    "pullCheckImage": "prometheus/busybox:latest",
+}
+
 
 def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy of `base` with the value at a dotted path set; `...` removes it."""
@@ -63,6 +77,8 @@ def config(document: dict[str, Any], *, region: str | None = "cn-beijing") -> St
     if region:
         values["volcengine:region"] = region
     secret = {f"{PROJECT}:{name}" for name in ("dockerhub", "login")}
+    if '"password"' in json.dumps(document.get("upstreams", [])):
+        secret.add(f"{PROJECT}:upstreams")
     if "kubeconfig" in json.dumps(document.get("clusters", [])):
         secret.add(f"{PROJECT}:clusters")
     return StackConfig(values=values, secret_keys=frozenset(secret & values.keys()))

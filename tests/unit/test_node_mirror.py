@@ -33,8 +33,8 @@ LOGIN: dict[str, Any] = {"password": PASSWORD}
 PROGRAM = """\
 import json
 import pulumi
-from components.node_mirror import NodeMirror, NodeMirrorArgs, ProxyLogin
-from components.types import Access, Proxy
+from components.node_mirror import NodeMirror, NodeMirrorArgs
+from components.types import Access, Proxy, ProxyLogin
 inputs = json.loads({inputs!r})
 proxies = [
     Proxy(host=host, domain=domain, namespaces={{"library": Access(access)}})

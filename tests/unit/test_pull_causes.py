@@ -17,7 +17,8 @@ REQUEST = f"{RESOLVING}failed to do request: Head: "
 
 def pod(**status: Any) -> dict[str, Any]:
     metadata = {"uid": "pod", "creationTimestamp": "2026-11-27T08:00:00Z"}
-    return {"metadata": metadata, "spec": {"nodeName": "node-1"}, "status": status}
+    spec = {"nodeName": "node-1", "containers": [{"command": ["true"]}]}
+    return {"metadata": metadata, "spec": spec, "status": status}
 
 
 def event(reason: str, message: str, uid: str = "pod") -> dict[str, Any]:

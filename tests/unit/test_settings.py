@@ -16,7 +16,7 @@ from components.types import Access, Edition, Engine
 from settings import Settings, load, parse, warnings
 from settings.errors import PROJECT, Problem, SettingsError
 from settings.model import SECTIONS
-from tests.support.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
+from tests.support.configs import ENTERPRISE, GHCR, MICRO, QUAY, changed, config, kubeconfig
 
 
 def problems(document: dict[str, Any], region: str | None = "cn-beijing") -> list[Problem]:
@@ -45,6 +45,10 @@ def test_a_micro_stack_needs_only_a_name_and_a_namespace() -> None:
 def test_a_configured_zero_or_false_is_not_turned_into_a_default() -> None:
     assert settings(changed(MICRO, "redirect.enabled", False)).redirect.enabled is False
 
+
+ENTERPRISE_GHCR = {**GHCR, "edition": "Enterprise"}
+WITH_GHCR = changed(MICRO, "upstreams", [GHCR])
+WITH_BOTH = changed(MICRO, "upstreams", [QUAY, GHCR])
 
 BAD = [
     pytest.param(
@@ -81,7 +85,7 @@ BAD = [
         "Library",
         "registry.namespaces[0].name",
         "'Library'",
-        "the very name used on Docker Hub",
+        "the very name used at the upstream",
         id="upper-case-namespace",
     ),
     pytest.param(
@@ -108,7 +112,7 @@ BAD = [
         "quay.io",
         "registry.namespaces[0].name",
         "'quay.io'",
-        "which has no '.'",
+        "without a '.'",
         id="namespace-with-a-dot",
     ),
     pytest.param(
@@ -793,6 +797,199 @@ BAD = [
         "a VKE cluster id",
         id="cluster-id-and-what-hangs-on-it",
     ),
+    *(
+        pytest.param(
+            WITH_GHCR,
+            "upstreams.0.host",
+            host,
+            "upstreams[0].host",
+            repr(host),
+            "another registry than Docker Hub",
+            id=f"docker-hub-by-another-name-{host}",
+        )
+        for host in ("docker.io", "index.docker.io", "registry-1.docker.io")
+    ),
+    *(
+        pytest.param(
+            WITH_GHCR,
+            "upstreams.0.host",
+            host,
+            "upstreams[0].host",
+            repr(host),
+            "a registry's host as images name it",
+            id=f"upstream-{name}",
+        )
+        for name, host in {
+            "with-scheme": "https://ghcr.io",
+            "with-path": "ghcr.io/kyverno",
+            "with-port": "ghcr.io:443",
+            "in-upper-case": "GHCR.io",
+            "without-dot": "localhost",
+            "with-dot-last": "ghcr.io.",
+            "too-long-for-kubernetes-names": f"{'a' * 48}.io",
+        }.items()
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams.0.host",
+        ...,
+        "upstreams[0].host",
+        "nothing",
+        "a value is required",
+        id="upstream-without-host",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams",
+        [GHCR, {**GHCR, "name": "ghcr-two"}],
+        "upstreams",
+        "a list of 2",
+        "each host once; more than once here: ghcr.io",
+        id="upstream-twice",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams.0.name",
+        "hub-dev",
+        "upstreams[0].name",
+        "'hub-dev', as in registry.name",
+        "a name of its own",
+        id="two-registries-of-one-name",
+    ),
+    pytest.param(
+        WITH_BOTH,
+        "upstreams.1.name",
+        "quay-dev",
+        "upstreams[0].name",
+        "'quay-dev', as in upstreams[1].name",
+        "a name of its own",
+        id="two-upstreams-of-one-name",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams.0.namespaces",
+        [{"name": "kyverno", "access": "Public"}, {"name": "library", "access": "Public"}],
+        "upstreams[0].namespaces[1]",
+        "'library', of ghcr.io",
+        "only Docker Hub's images without one are in 'library'",
+        id="library-of-an-upstream",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams.0.username",
+        "robot",
+        "upstreams[0].password",
+        "nothing, with username 'robot'",
+        "username and password together",
+        id="upstream-username-without-password",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams.0.endpoint",
+        "ghcr.io",
+        "upstreams[0].endpoint",
+        "'ghcr.io'",
+        "the URL of a registry, 'https://<host>'",
+        id="endpoint-without-scheme",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams.0.extraVpcs",
+        [{"vpcId": "vpc-1", "subnetId": "subnet-1"}],
+        "upstreams[0].extraVpcs",
+        "a list of 1",
+        "none with edition Micro",
+        id="micro-upstream-takes-no-vpc",
+    ),
+    pytest.param(
+        changed(WITH_GHCR, "clusters", []),
+        "upstreams.0.edition",
+        "Enterprise",
+        "clusters",
+        "no cluster and no upstreams[0].extraVpcs",
+        "at least one VPC with edition Enterprise",
+        id="enterprise-upstream-without-vpc",
+    ),
+    pytest.param(
+        changed(WITH_GHCR, "clusters", [by_kubeconfig(kubeconfig())]),
+        "upstreams.0",
+        {**ENTERPRISE_GHCR, "extraVpcs": [{"vpcId": "vpc-1", "subnetId": "subnet-1"}]},
+        "clusters[0].vpcId",
+        "'vpc-1', as in upstreams[0].extraVpcs[0]",
+        "each VPC once",
+        id="extra-vpc-of-a-cluster-in-an-upstream",
+    ),
+    pytest.param(
+        changed(WITH_GHCR, "clusters", [{"name": "a", "kubeconfig": kubeconfig()}]),
+        "upstreams.0.edition",
+        "Enterprise",
+        "clusters[0].vpcId",
+        "nothing, with a kubeconfig and edition Enterprise",
+        "the cluster's VPC",
+        id="enterprise-upstream-kubeconfig-without-vpc",
+    ),
+    pytest.param(
+        ENTERPRISE,
+        "upstreams",
+        [
+            ENTERPRISE_GHCR,
+            {**QUAY, "edition": "Enterprise"},
+            {**ENTERPRISE_GHCR, "host": "registry.k8s.io", "name": "k8s"},
+        ],
+        "upstreams[2].edition",
+        "'Enterprise', which makes 4 of them in cn-beijing",
+        "3 Enterprise registries per account in cn-beijing",
+        id="more-enterprise-registries-than-the-quota",
+    ),
+    pytest.param(
+        changed(changed(MICRO, "login", {}), "upstreams", [GHCR]),
+        "upstreams.0.namespaces.0.access",
+        "Private",
+        "login.password",
+        "nothing, with private namespaces: ghcr.io/kyverno",
+        "nobody pulls from a private namespace without a login",
+        id="private-namespace-of-an-upstream-without-login",
+    ),
+    pytest.param(
+        changed(
+            changed(WITH_GHCR, "redirect.engine", "MutatingAdmissionPolicy"),
+            "clusters.0.kubernetesVersion",
+            "1.36",
+        ),
+        "upstreams.0.namespaces.0.access",
+        "Private",
+        "redirect.engine",
+        "'MutatingAdmissionPolicy', with private namespaces: ghcr.io/kyverno",
+        "an engine of Kyverno's",
+        id="native-engine-with-a-private-namespace-of-an-upstream",
+    ),
+    pytest.param(
+        changed(WITH_GHCR, "clusters.0.ways", ["vci"]),
+        "upstreams.0.namespaces.0.access",
+        "Private",
+        "clusters[0].ways",
+        "'vci', with private namespaces: ghcr.io/kyverno",
+        "everyone who may see the Pod reads the password",
+        id="vci-with-a-private-namespace-of-an-upstream",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams.0.pullCheckImage",
+        "prometheus/busybox:latest",
+        "upstreams[0].pullCheckImage",
+        "'prometheus/busybox:latest'",
+        "an image of a namespace served here: kyverno",
+        id="pull-check-of-another-namespace-of-an-upstream",
+    ),
+    pytest.param(
+        WITH_GHCR,
+        "upstreams",
+        {"ghcr.io": GHCR},
+        "upstreams",
+        "a mapping",
+        "a list",
+        id="upstreams-by-host",
+    ),
 ]
 
 
@@ -817,6 +1014,7 @@ def test_an_invalid_setting_is_named_with_what_was_found_and_what_is_allowed(
         ("login.pod", "did you mean 'pods'?"),
         ("login.addon.namespace", "did you mean 'namespaces'?"),
         ("registries", "did you mean 'registry'?"),
+        ("upstream", "did you mean 'upstreams'?"),
         ("redirct", "did you mean 'redirect'?"),
         ("kyverno.zzz", "remove it"),
     ],
@@ -886,6 +1084,7 @@ def test_two_clusters_in_one_vpc_are_valid_but_not_with_two_subnets() -> None:
         pytest.param("clusters", "the-secret", id="in-place-of-clusters"),
         pytest.param("login", "the-secret", id="in-place-of-a-section"),
         pytest.param("dockerhub", "the-secret", id="in-place-of-the-account"),
+        pytest.param("upstreams", [{**QUAY, "password": ["the-secret"]}], id="of-an-upstream"),
     ],
 )
 def test_an_error_never_shows_a_secret(path: str, value: Any) -> None:
@@ -1031,11 +1230,90 @@ def test_strict_nodes_are_warned_of_with_the_namespaces_that_are_left(
     assert all("library" in each for each in notes if "nodeMirror.strict" in each)
 
 
-def test_a_second_enterprise_registry_is_warned_of_where_the_quota_is_one() -> None:
-    (note,) = warnings(settings(ENTERPRISE, region="cn-shanghai"))
-    assert "cn-shanghai allows 1 Enterprise registry per account" in note
-    assert warnings(settings(ENTERPRISE, region="cn-beijing")) == []
-    assert warnings(settings(MICRO, region="cn-shanghai")) == []
+@pytest.mark.parametrize(
+    ("document", "region", "warned"),
+    [
+        pytest.param(ENTERPRISE, "cn-shanghai", "registry.edition: ", id="the-one-there-may-be"),
+        pytest.param(ENTERPRISE, "cn-beijing", None, id="one-of-three"),
+        pytest.param(ENTERPRISE, "cn-elsewhere", None, id="a-region-of-unknown-quota"),
+        pytest.param(MICRO, "cn-shanghai", None, id="micro"),
+        pytest.param(
+            changed(ENTERPRISE, "upstreams", [GHCR]),
+            "cn-shanghai",
+            "registry.edition: ",
+            id="a-micro-upstream-beside",
+        ),
+        pytest.param(
+            changed(MICRO, "upstreams", [ENTERPRISE_GHCR]),
+            "cn-guangzhou",
+            "upstreams[0].edition: ",
+            id="the-upstream-is-the-one",
+        ),
+        pytest.param(
+            changed(ENTERPRISE, "upstreams", [{**QUAY, "edition": "Enterprise"}, ENTERPRISE_GHCR]),
+            "cn-beijing",
+            "registry.edition, upstreams[1].edition, upstreams[0].edition: ",
+            id="all-three",
+        ),
+    ],
+)
+def test_a_stack_that_takes_all_of_the_quota_is_warned_of(
+    document: dict[str, Any], region: str, warned: str | None
+) -> None:
+    notes = [each for each in warnings(settings(document, region=region)) if "quota" in each]
+    assert len(notes) == (warned is not None)
+    assert all(each.startswith(warned or "") for each in notes)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "warned"),
+    [
+        pytest.param(QUAY, False, id="an-image-is-named"),
+        pytest.param({**QUAY, "pullCheckImage": None}, True, id="none-is"),
+        pytest.param(GHCR, False, id="kyvernos-own-images"),
+        pytest.param({**GHCR, "namespaces": ["acme"]}, True, id="ghcr-without-kyverno"),
+        pytest.param({**GHCR, "host": "quay.io"}, True, id="kyverno-elsewhere"),
+    ],
+)
+def test_a_proxy_that_no_pull_check_tries_is_warned_of(
+    upstream: dict[str, Any], warned: bool
+) -> None:
+    document = changed(MICRO, "upstreams", [upstream])
+    told = [each for each in warnings(settings(document)) if "pullCheckImage is not set" in each]
+    assert len(told) == warned
+    assert all(each.startswith("upstreams[0].") for each in told)
+    for without in ("pullCheck.enabled", "clusters"):
+        quiet = changed(document, without, False if without != "clusters" else [])
+        assert not any("pullCheckImage is not set" in each for each in warnings(settings(quiet)))
+
+
+@pytest.mark.parametrize(
+    ("version", "registry", "warned"),
+    [
+        pytest.param("3.8.0", None, False, id="all-images-are-kyvernos"),
+        pytest.param("3.7.2", None, True, id="kubectl-is-from-elsewhere"),
+        pytest.param("3.7.2", "mirror.example.com", False, id="from-where-the-user-says"),
+    ],
+)
+def test_a_chart_with_others_images_is_not_pulled_through_the_proxy_of_ghcr(
+    version: str, registry: str | None, warned: bool
+) -> None:
+    document = changed(WITH_GHCR, "kyverno", {"version": version, "imageRegistry": registry})
+    read = settings(document)
+    assert any(each.startswith("kyverno.version") for each in warnings(read)) == warned
+    assert (read.kyverno_proxy is not None) == (version == "3.8.0")
+
+
+def test_proxies_are_in_the_same_order_however_they_are_written() -> None:
+    other = changed(MICRO, "upstreams", [GHCR, QUAY])
+    hosts = ["docker.io", "ghcr.io", "quay.io"]
+    for document in (WITH_BOTH, other):
+        assert [each.host for each in settings(document).proxies] == hosts
+    assert [each.setting for each in settings(WITH_BOTH).proxies] == [
+        "registry",
+        "upstreams[1]",
+        "upstreams[0]",
+    ]
 
 
 def test_replacement_is_allowed_on_the_day_named_and_on_no_other() -> None:
@@ -1075,6 +1353,7 @@ def test_a_mutating_policy_beside_private_namespaces_needs_a_kyverno_that_copies
         pytest.param(changed(ENTERPRISE, "registry.namespaces.1", PUBLIC), True, id="public"),
         pytest.param(ENTERPRISE, False, id="private"),
         pytest.param(MICRO, False, id="no-account"),
+        pytest.param(WITH_GHCR, False, id="an-upstream-without-account"),
     ],
 )
 def test_an_account_beside_a_public_namespace_is_warned_of(
@@ -1086,3 +1365,18 @@ def test_an_account_beside_a_public_namespace_is_warned_of(
     if notes:
         assert "Public: bitnami;" in notes[0]
         assert "'someone'" in notes[0]
+
+
+def test_an_account_of_an_upstream_beside_its_public_namespace_is_warned_of() -> None:
+    (note,) = (each for each in warnings(settings(WITH_BOTH)) if "may read there" in each)
+    assert note.startswith("upstreams[0].namespaces: Public: prometheus;")
+    assert "the quay.io account 'robot'" in note
+
+
+def test_the_secret_of_an_upstream_in_plaintext_is_refused() -> None:
+    document = changed(MICRO, "upstreams", [QUAY])
+    with pytest.raises(SettingsError) as caught:
+        load_as_configured(document, secret_keys=[f"{PROJECT}:login"])
+    (problem,) = caught.value.problems
+    assert problem.setting == "upstreams[0].password"
+    assert "quay-password" not in str(caught.value)

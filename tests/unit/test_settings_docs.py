@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from settings import schema
 from settings.errors import PROJECT
-from settings.model import Section, Settings
+from settings.model import Registry, Section, Settings, Upstream
 from tests.support.configs import ENTERPRISE, MICRO, changed
 from tests.support.recorder import ROOT
 
@@ -76,11 +76,13 @@ def test_an_editor_marks_an_invalid_setting(path: str, value: Any, marked: str) 
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting, as the READMEs write it, and its field."""
-    for field in model.model_fields.values():
+    """Every setting, as the READMEs write it, and its field; none that upstreams inherit."""
+    for key, field in model.model_fields.items():
+        if model is Upstream and key in Registry.model_fields:
+            continue
         name = f"{prefix}{field.alias}"
         annotation: Any = field.annotation
-        items = get_args(annotation)[0] if name == "clusters" else None
+        items = get_args(annotation)[0] if name in {"clusters", "upstreams"} else None
         inner = get_args(items)[0] if get_args(items) else items
         if isinstance(annotation, type) and issubclass(annotation, Section):
             yield from settings_of(annotation, f"{name}.")
