@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -18,6 +18,11 @@ from components.labels import LABELS
 
 RELEASE = "kyverno"
 """The Helm release's name; the chart derives the names of everything from it."""
+
+CHECK_IMAGE: Final = "kyverno/kyverno-cli"
+"""Of Kyverno's own images the one that ends by itself: none has a shell or a program `true`."""
+CHECK_ARGUMENTS: Final = ("version",)
+"""What it is run with for that."""
 
 _HOOKS = ("webhooksCleanup", "policyReportsCleanup")
 """The chart's parts whose Jobs run at an upgrade or before Kyverno goes."""

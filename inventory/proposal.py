@@ -12,8 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from components.types import DOCKER_HUB, Access
 from inventory.stack import Stack
 from settings.errors import PROJECT, command
-from settings.model import SECTIONS
-from settings.types import NamespaceName
+from settings.types import NO_LIBRARY, NamespaceName
 
 PUBLIC_REGISTRIES: Final[Mapping[str, str]] = {
     "docker.elastic.co": "elastic",
@@ -32,7 +31,7 @@ PUBLIC_REGISTRIES: Final[Mapping[str, str]] = {
 Others may be a company's own, which clusters reach as well as they do.
 """
 UPSTREAMS: Final = "upstreams"
-"""The settings section of further proxies, where the settings have it."""
+"""The settings section of further proxies."""
 
 _NAMESPACE = TypeAdapter(NamespaceName)
 
@@ -49,28 +48,20 @@ class Proposal:
     """What else is to do, and what cannot be served."""
 
 
-def propose(
-    wanted: Iterable[tuple[str, str | None]],
-    stack: Stack,
-    *,
-    upstreams: bool = UPSTREAMS in SECTIONS,
-) -> Proposal:
-    """The settings that serve these namespaces, by host, as far as any can.
-
-    `upstreams` says whether the settings know proxies of registries other than Docker Hub.
-    """
+def propose(wanted: Iterable[tuple[str, str | None]], stack: Stack) -> Proposal:
+    """The settings that serve these namespaces, by host, as far as any can."""
     notes: list[str] = []
     added: dict[str, dict[str, Access]] = {}
     unproxied: dict[str, None] = {}
     for host, namespace in sorted(set(wanted), key=lambda each: (each[0], each[1] or "")):
         proxy = stack.proxy(host)
-        if proxy is None and not (upstreams and host in PUBLIC_REGISTRIES):
+        if proxy is None and host not in PUBLIC_REGISTRIES:
             unproxied.setdefault(host)
         elif namespace is None:
             notes.append(
                 f"{host}: images in no namespace stay as they are: a proxy registry needs one."
             )
-        elif (refused := _refused(namespace)) is not None:
+        elif (refused := _refused(host, namespace)) is not None:
             notes.append(f"{host}/{namespace} cannot be served: {refused}.")
         elif proxy is None or namespace not in proxy.namespaces:
             added.setdefault(host, {})[namespace] = _access(stack, host)
@@ -135,8 +126,10 @@ def _access(stack: Stack, host: str) -> Access:
     return Access.PRIVATE if 2 * private > len(levels) else Access.PUBLIC
 
 
-def _refused(namespace: str) -> str | None:
-    """Why a proxy registry cannot have a namespace of this name."""
+def _refused(host: str, namespace: str) -> str | None:
+    """Why the proxy of a registry cannot have a namespace of this name."""
+    if host != DOCKER_HUB and namespace == "library":
+        return NO_LIBRARY
     try:
         _NAMESPACE.validate_python(namespace)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from components.cluster import Cluster, ClusterArgs
 from components.cluster_proxy import ClusterProxyArgs
 from components.credential_addon import AddonRegistry, CredentialAddonArgs
 from components.image_redirect import ImageRedirectArgs
-from components.kyverno import KyvernoArgs
+from components.kyverno import CHECK_ARGUMENTS, CHECK_IMAGE, KyvernoArgs
 from components.node_mirror import NodeMirrorArgs
 from components.policy import OLDEST_KUBERNETES_THAT_WARNS, minor
 from components.proxy_registry import ProxyRegistry, ProxyRegistryArgs, Upstream
@@ -20,8 +20,8 @@ from components.types import DOCKER_HUB, PodLogin, Proxy, ProxyLogin, Way
 from components.unserved_images import UnservedImagesArgs
 from components.vci_mirror import VciMirrorArgs
 from components.vpc_access import VpcAccessArgs, VpcArgs
+from settings.model import KYVERNO_IMAGES, DockerHub, ProxySettings, Settings
 from settings.model import Cluster as ClusterSettings
-from settings.model import DockerHub, ProxySettings, Settings
 from settings.reader import secret
 
 Registries = Mapping[str, ProxyRegistry]
@@ -134,24 +134,19 @@ def _logins(settings: Settings, registries: Registries) -> dict[str, ProxyLogin]
 
 
 def _pull_checks(settings: Settings, registries: Registries) -> list[PullCheckArgs]:
-    """A check for each proxy of which an image is known.
-
-    Kyverno's own images are, and have no program but their own: of its CLI one that ends.
-    """
+    """A check for each proxy of which an image is known, as Kyverno's own are."""
     checks: list[PullCheckArgs] = []
     for each in settings.proxies:
-        image, arguments = each.pull_check_image, None
-        if image is None and each == settings.kyverno_proxy:
-            image, arguments = f"kyverno/kyverno-cli:{settings.kyverno.image_tag}", ["version"]
+        own = each == settings.kyverno_proxy and each.pull_check_image is None
+        image = f"{CHECK_IMAGE}:{settings.kyverno.image_tag}" if own else each.pull_check_image
         if image is not None:
-            registry = registries[each.host]
             checks.append(
                 PullCheckArgs(
                     host=each.host,
-                    domain=registry.domain,
+                    domain=registries[each.host].domain,
                     image=image,
-                    arguments=arguments,
-                    login=_login(settings, registry),
+                    arguments=CHECK_ARGUMENTS if own else None,
+                    login=_login(settings, registries[each.host]),
                 )
             )
     return checks
@@ -160,7 +155,8 @@ def _pull_checks(settings: Settings, registries: Registries) -> list[PullCheckAr
 def _kyverno(settings: Settings, registries: Registries) -> KyvernoArgs:
     kyverno, proxy = settings.kyverno, settings.kyverno_proxy
     domain = registries[proxy.host].domain if proxy else None
-    login = _logins(settings, registries).get(proxy.host) if proxy else None
+    private = proxy and KYVERNO_IMAGES[1] in proxy.registry.private_namespaces
+    login = _login(settings, registries[proxy.host]) if proxy and private else None
     return KyvernoArgs(
         chart=kyverno.chart,
         version=kyverno.version,

@@ -5,28 +5,36 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components.kyverno import KyvernoArgs, chart_values
+from components.kyverno import CHECK_IMAGE, KyvernoArgs, chart_values
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
+from settings.model import Kyverno
 from tests.support.kyverno_charts import VERSIONS, chart
 
 MIRROR = "mirror.example.com/kyverno"
+PULL_SECRET = "kyverno-image-login"
 KEEP = "helm.sh/resource-policy"
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def rendered(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Any]]:
-    """Every manifest of the release, hooks included."""
+def kyverno(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The chart of a version of Kyverno, in a folder, and the settings of its own version."""
     folder = tmp_path_factory.mktemp("chart")
-    version = chart(request.param, folder / "chart")
-    values = chart_values(KyvernoArgs(chart="kyverno", version=version, image_registry=MIRROR))
+    return folder, Kyverno.model_validate({"version": chart(request.param, folder / "chart")})
+
+
+@pytest.fixture(scope="module")
+def rendered(kyverno: tuple[Path, Kyverno]) -> list[dict[str, Any]]:
+    """Every manifest of the release, hooks included."""
+    folder, settings = kyverno
+    args = KyvernoArgs(chart="kyverno", version=settings.version, image_registry=MIRROR)
+    values = chart_values(args, [PULL_SECRET])
     (folder / "values.yaml").write_text(yaml.safe_dump(values))
     helm = obtain(("helm",), Progress())["helm"]
     done = subprocess.run(
@@ -66,6 +74,34 @@ def test_the_image_registry_reaches_every_image_hook_jobs_first(
     everything = {each for manifest in rendered for each in images(manifest)}
     assert len(everything) > 5
     assert [each for each in sorted(everything) if not each.startswith(f"{MIRROR}/")] == []
+
+
+def pods(value: Any) -> Iterator[dict[str, Any]]:
+    """The specs of Pods in a manifest."""
+    if isinstance(value, dict):
+        if "containers" in value:
+            yield value
+        for child in value.values():
+            yield from pods(child)
+
+
+def test_the_pull_secret_reaches_every_pod_that_pulls_these_images(
+    rendered: list[dict[str, Any]],
+) -> None:
+    every = [pod for manifest in rendered for pod in pods(manifest)]
+    assert len(every) > 5
+    assert all({"name": PULL_SECRET} in pod["imagePullSecrets"] for pod in every)
+
+
+def test_a_proxy_of_ghcr_is_used_for_the_charts_of_which_it_has_all_images(
+    kyverno: tuple[Path, Kyverno], rendered: list[dict[str, Any]]
+) -> None:
+    _, settings = kyverno
+    everything = {each for manifest in rendered for each in images(manifest)}
+    own = all(each.startswith(f"{MIRROR}/kyverno/") for each in everything)
+    assert settings.has_own_images_only == own
+    if own:  # then the pull check pulls one of them
+        assert f"{MIRROR}/{CHECK_IMAGE}:{settings.image_tag}" in everything
 
 
 def test_no_hook_has_an_image_that_is_gone_from_docker_hub(rendered: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.kyverno import CHECK_ARGUMENTS
 from components.policy import POLICIES
 from rehearsal.parts import build as parts
 from rehearsal.progress import Progress
@@ -29,6 +30,12 @@ def name_of(case: Path) -> str:
 @pytest.fixture(scope="module")
 def kyverno() -> Path:
     return parts.obtain(("kyverno",), Progress())["kubectl-kyverno"]
+
+
+def test_the_program_of_kyverno_that_the_pull_check_runs_ends_well(kyverno: Path) -> None:
+    """As in its image: there is nothing else, and nobody sets a variable."""
+    done = subprocess.run([kyverno, *CHECK_ARGUMENTS], env={}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_policy_of_kyvernos_that_changes_pods_has_cases() -> None:

@@ -26,7 +26,7 @@ IMAGES = {
     "cache": "bitnami/redis:7.2",
     "charts": "grafana/grafana:12.1.0",
     "metrics": "docker.io/prom/prometheus:v3.5.0",
-    "exporter": "quay.io/prometheus/node-exporter:v1.9.1",
+    "exporter": "registry.example.com/prometheus/node-exporter:v1.9.1",
 }
 
 

@@ -163,7 +163,7 @@ def test_the_proposed_section_is_the_whole_section_and_can_be_loaded() -> None:
     }
     hub = Proxy(host="docker.io", domain=DOMAIN, namespaces={"library": PRIVATE, "bitnami": PUBLIC})
     given = Stack(name="dev", proxies=[hub], sections={"registry": raw}, has_account=True)
-    proposal = propose([("docker.io", "grafana"), ("docker.io", "prom")], given, upstreams=False)
+    proposal = propose([("docker.io", "grafana"), ("docker.io", "prom")], given)
     section = yaml.safe_load(proposal.yaml)["config"]["vke-dockerhub-proxy:registry"]
     assert section == {
         **raw,
@@ -177,27 +177,29 @@ def test_the_proposed_section_is_the_whole_section_and_can_be_loaded() -> None:
     assert len(parse(settings, region="cn-beijing").registry.namespaces) == 4
 
 
-def test_further_registries_are_proposed_where_the_settings_know_them() -> None:
+def test_registries_for_everyone_are_proposed_as_upstreams_that_the_settings_take() -> None:
     wanted = [("ghcr.io", "kyverno"), ("quay.io", "prometheus"), ("quay.io", None),
               ("registry.example.com", "x"), ("docker.io", "library")]  # fmt: skip
     stack = no_stack()
-    sections = yaml.safe_load(propose(wanted, stack, upstreams=True).yaml)["config"]
+    proposal = propose(wanted, stack)
+    sections = yaml.safe_load(proposal.yaml)["config"]
     assert sections["vke-dockerhub-proxy:upstreams"] == [
         {"host": "ghcr.io", "name": "ghcr-dev",
          "namespaces": [{"name": "kyverno", "access": "Public"}]},
         {"host": "quay.io", "name": "quay-dev",
          "namespaces": [{"name": "prometheus", "access": "Public"}]},
     ]  # fmt: skip
-    without = propose(wanted, stack, upstreams=False)
-    assert set(without.namespaces) == {"docker.io"}
-    assert "ghcr.io, quay.io and registry.example.com" in "".join(without.notes)
+    given = {name.partition(":")[2]: section for name, section in sections.items()}
+    proxies = parse(given, region="cn-beijing").proxies
+    assert [each.host for each in proxies] == ["docker.io", "ghcr.io", "quay.io"]
+    assert "No proxy of registry.example.com" in "".join(proposal.notes)
 
 
 def test_a_further_registry_that_is_there_gets_its_namespaces() -> None:
     before = [{"host": "ghcr.io", "name": "g", "namespaces": [{"name": "a", "access": "Private"}]}]
     ghcr = Proxy(host="ghcr.io", domain="g", namespaces={"a": PRIVATE})
     given = Stack(name="x", proxies=[HUB, ghcr], sections={"upstreams": before})
-    made = yaml.safe_load(propose([("ghcr.io", "bb")], given, upstreams=True).yaml)["config"]
+    made = yaml.safe_load(propose([("ghcr.io", "bb")], given).yaml)["config"]
     assert made == {
         "vke-dockerhub-proxy:upstreams": [
             {**before[0], "namespaces": [{"name": "a", "access": "Private"},
@@ -207,9 +209,10 @@ def test_a_further_registry_that_is_there_gets_its_namespaces() -> None:
 
 
 def test_a_namespace_that_no_registry_can_have_is_said_and_not_proposed() -> None:
-    proposal = propose([("docker.io", "a")], STACK)
+    proposal = propose([("docker.io", "a"), ("ghcr.io", "library")], STACK)
     assert (proposal.namespaces, proposal.yaml) == ({}, "")
     assert "docker.io/a cannot be served" in proposal.notes[0]
+    assert "ghcr.io/library cannot be served" in proposal.notes[1]
 
 
 def test_without_an_account_the_command_for_one_is_given() -> None:
@@ -220,15 +223,19 @@ def test_without_an_account_the_command_for_one_is_given() -> None:
 @pytest.mark.parametrize(
     ("stack", "served"),
     [
-        ("dev", {"library"}),
-        ("prod-cn-beijing", {"library", "bitnami", "grafana", "prom"}),
+        ("dev", {"docker.io": {"library"}}),
+        (
+            "prod-cn-beijing",
+            {"docker.io": {"library", "bitnami", "grafana", "prom"}, "ghcr.io": {"kyverno"}},
+        ),
         ("rehearsal", None),
     ],
 )
-def test_every_stack_of_the_repository_can_be_read(stack: str, served: set[str] | None) -> None:
+def test_every_stack_of_the_repository_can_be_read(
+    stack: str, served: dict[str, set[str]] | None
+) -> None:
     loaded = load_stack(stack)
-    (hub,) = loaded.proxies
-    assert served is None or set(hub.namespaces) == served
+    assert served in (None, {each.host: set(each.namespaces) for each in loaded.proxies})
     assert loaded.redirects
 
 
