@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from components.inputs import inputs
 from components.labels import LABELS, NAMESPACE, NODES_NAMESPACE
 from components.policy import cel, load, metadata, namespaces_left_alone
 from components.pull_check import docker_config
-from components.types import Engine, Proxy, ProxyLogin
+from components.types import Engine, ProxyLogin
 
 SECRET: Final = "dockerhub-proxy-login"  # noqa: S105 - the Secret's name
 """The name of the Secret, in its source namespace and in every copy."""
@@ -47,10 +47,8 @@ _RULES: Final[Sequence[kubernetes.rbac.v1.PolicyRuleArgsDict]] = [
 class PullCredentialsArgs:
     """The logins, and where they are not wanted."""
 
-    proxies: Sequence[Proxy]
-    """The proxies."""
-    logins: Mapping[str, ProxyLogin]
-    """The logins of those with private namespaces, by the registry's host."""
+    logins: Sequence[tuple[pulumi.Input[str], ProxyLogin]]
+    """Each with the domain of its proxy."""
     excluded_namespaces: Sequence[str] = ()
     """Kubernetes namespaces that are not redirected, beside kube-system."""
     namespace: pulumi.Input[str] = NAMESPACE
@@ -82,15 +80,7 @@ class PullCredentials(pulumi.ComponentResource):
             f"{name}-login",
             metadata={"name": SECRET, "namespace": args.namespace, "labels": LABELS},
             type="kubernetes.io/dockerconfigjson",
-            string_data={
-                ".dockerconfigjson": docker_config(
-                    [
-                        (each.domain, args.logins[each.host])
-                        for each in args.proxies
-                        if each.host in args.logins
-                    ]
-                )
-            },
+            string_data={".dockerconfigjson": docker_config(args.logins)},
             opts=options,
         )
         role = kubernetes.rbac.v1.ClusterRole(

@@ -207,8 +207,10 @@ def _proxies(settings: Settings, registries: Registries) -> list[Proxy]:
 
 def _pull_credentials(settings: Settings, registries: Registries) -> PullCredentialsArgs:
     return PullCredentialsArgs(
-        proxies=_proxies(settings, registries),
-        logins=_logins(settings, registries),
+        logins=[
+            (registries[host].domain, login)
+            for host, login in _logins(settings, registries).items()
+        ],
         excluded_namespaces=_excluded_namespaces(settings),
         engine=settings.redirect.engine,
     )

@@ -49,7 +49,10 @@ class SampleImage:
 
     @classmethod
     def named(cls, reference: str) -> SampleImage:
-        """An image under a name with host and tag: `ghcr.io/kyverno/kyverno:v1.19.1`."""
+        """An image under a name with host and tag: `ghcr.io/kyverno/kyverno:v1.19.1`.
+
+        It serves, but for a command line's, which ends.
+        """
         name, _, tag = reference.rpartition(":")
         host, _, repository = name.partition("/")
         return cls(
@@ -57,7 +60,7 @@ class SampleImage:
             repository=repository,
             tags=(tag,),
             version=tag,
-            entrypoint=("/usr/sbin/nginx",),
+            entrypoint=("/bin/true" if repository.endswith("-cli") else "/usr/sbin/nginx",),
         )
 
 
