@@ -18,7 +18,7 @@ from components.api_server import ApiServer, ApiServerError
 from components.inputs import NOT_RECORDED, inputs
 from components.labels import LABELS, NAMESPACE
 from components.pull_causes import cause
-from components.types import DOCKER_HUB, ProxyLogin, name_for
+from components.types import DOCKER_HUB, ProxyLogin, display_name, name_for
 
 JOB = "pull-check"
 """The name of the Job that pulls through Docker Hub's proxy."""
@@ -185,7 +185,8 @@ def await_job(
             return
         if over or time.monotonic() > deadline:
             raise pulumi.RunError(
-                f"the pull check failed, and no image was redirected: {reason}\n"
+                f"the pull check of {display_name(host)}'s proxy failed, and nothing was redirected"
+                f" to it: {reason}\n"
                 f"  see:  kubectl -n {namespace} describe pods -l job-name={name_for(JOB, host)}\n"
                 "  then: `pulumi up` runs the check again; pullCheck.enabled false leaves it out"
             )

@@ -17,11 +17,13 @@ from components.api_server import ApiServer, ApiServerError
 from components.in_force import LEAST_SECONDS, Expected, NotInForceError, await_redirect
 from components.labels import LABELS
 from components.pull_check import JOB, await_job, pod_spec
-from components.types import Engine
+from components.types import DOCKER_HUB, Engine, name_for
 from rehearsal import wait
 from tests.support.harness import DOMAIN, Cluster, small_cluster
 
 IMAGE = f"{DOMAIN}/library/busybox:latest"
+LONG_HOST = f"{'a' * 47}.io"
+"""As long as the settings let a host be: its Job's name becomes the value of a label."""
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -55,14 +57,14 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def job(cluster: Cluster, namespace: str, spec: Any) -> None:
+def job(cluster: Cluster, namespace: str, spec: Any, host: str = DOCKER_HUB) -> None:
     template = {"metadata": {"labels": LABELS}, "spec": spec}
     cluster.kubectl(
         *("apply", "-n", namespace, "-f", "-"),
         document={
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {"name": JOB},
+            "metadata": {"name": name_for(JOB, host)},
             "spec": {"backoffLimit": 0, "template": template},
         },
     )
@@ -83,9 +85,15 @@ def test_the_checks_pod_is_admitted_at_the_level_restricted(api: ApiServer, name
     assert refused.value.status == 403
 
 
-def test_a_check_that_runs_ends_the_wait(cluster: Cluster, api: ApiServer, namespace: str) -> None:
+def test_each_proxys_check_that_runs_ends_the_wait_for_it(
+    cluster: Cluster, api: ApiServer, namespace: str
+) -> None:
     job(cluster, namespace, pod_spec(IMAGE))
-    await_job(api, namespace, seconds=60)
+    job(cluster, namespace, pod_spec(IMAGE, (), ["version"]), LONG_HOST)
+    for host in (DOCKER_HUB, LONG_HOST):
+        await_job(api, namespace, host, seconds=60)
+    with pytest.raises(pulumi.RunError, match=r"the pull check of ghcr\.io's proxy failed"):
+        await_job(api, namespace, "ghcr.io", seconds=1)
 
 
 def test_a_pod_the_cluster_refuses_is_named(

@@ -87,6 +87,28 @@ def test_what_the_kubelet_writes_is_said_with_what_it_means(message: str, meanin
     assert message in found
 
 
+@pytest.mark.parametrize(
+    ("host", "message", "wanted"),
+    [
+        ("docker.io", "429 Too Many Requests", "set dockerhub.username and dockerhub.password"),
+        ("ghcr.io", "429 Too Many Requests", "set upstreams[ghcr.io].username and upstreams[ghcr"),
+        ("docker.io", "401 Unauthorized", "the Docker Hub account it pulls with"),
+        ("ghcr.io", "401 Unauthorized", "the ghcr.io account it pulls with"),
+        ("docker.io", "403 Forbidden", "(registry.namespaces)"),
+        ("ghcr.io", "403 Forbidden", "(upstreams[ghcr.io].namespaces)"),
+        ("docker.io", "not found", "pullCheck.image and registry.namespaces"),
+        ("ghcr.io", "not found", "upstreams[ghcr.io].pullCheckImage and upstreams[ghcr.io].names"),
+        ("docker.io", "i/o timeout", "none from Docker Hub"),
+        ("ghcr.io", "i/o timeout", "none from ghcr.io"),
+    ],
+)
+def test_what_to_do_names_the_settings_of_the_proxy_that_was_checked(
+    host: str, message: str, wanted: str
+) -> None:
+    events = [event("Failed", f"{RESOLVING}{message}")]
+    assert wanted in (cause(IMAGE, [pod(phase="Pending")], events, host) or "")
+
+
 @pytest.mark.parametrize("tag", ["401", "404", "denied", "x509"])
 def test_the_image_s_own_name_is_no_cause(tag: str) -> None:
     image = f"{DOMAIN}/library/busybox:{tag}"

@@ -12,6 +12,7 @@ import pulumi
 import pytest
 from pulumi.runtime import set_all_config
 
+from components.policy import DOCKER_HUB_HOSTS
 from components.types import Access, Edition, Engine
 from settings import Settings, load, parse, warnings
 from settings.errors import PROJECT, Problem, SettingsError
@@ -807,7 +808,7 @@ BAD = [
             "another registry than Docker Hub",
             id=f"docker-hub-by-another-name-{host}",
         )
-        for host in ("docker.io", "index.docker.io", "registry-1.docker.io")
+        for host in DOCKER_HUB_HOSTS
     ),
     *(
         pytest.param(
