@@ -17,7 +17,7 @@ from rehearsal.locations import CHECKOUT
 from tests.support.machine import CANNOT
 
 _MACHINE = "this machine's mounts and links"
-_LONGEST = (_MACHINE, "conformance", "stage", "cli")
+_LONGEST = (_MACHINE, "stage", "conformance", "cli")
 _CHECKOUT = pytest.StashKey[str]()
 _CONTAINERD = re.compile(r"\[(1\.6|1\.7|2\.4)\b")
 
@@ -82,9 +82,10 @@ class _ByParts(LoadScopeScheduling):  # type: ignore[misc] # it has no types
 
 def _turn(nodeid: str) -> tuple[int, str]:
     parts = _parts_shared_by(nodeid)
-    if parts in _LONGEST:
-        return _LONGEST.index(parts), parts
-    return len(_LONGEST) + (not nodeid.startswith("tests/node/")), parts
+    folder = parts.partition("/")[0]
+    if folder in _LONGEST:
+        return _LONGEST.index(folder), parts
+    return len(_LONGEST) + (folder != "node"), parts
 
 
 def _parts_shared_by(nodeid: str) -> str:
@@ -92,7 +93,5 @@ def _parts_shared_by(nodeid: str) -> str:
     folder, file = path.parent.name, path.stem
     if file in {"test_real_node", "test_rehearsal_node"}:
         return _MACHINE
-    if folder in _LONGEST:
-        return folder
     containerd = _CONTAINERD.search(nodeid)
     return f"{folder}/{file} {containerd[1] if folder == 'node' and containerd else ''}"

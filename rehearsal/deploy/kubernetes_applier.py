@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -113,17 +114,20 @@ class KubernetesApplier:
 
     def _install(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> Applied:
         repository = (inputs.get("repositoryOpts") or {}).get("repo")
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=self._folder) as values:
-            yaml.safe_dump(dict(inputs.get("values") or {}), values)
-            values.flush()
-            self._run(
-                kubeconfig,
-                self._parts["helm"],
-                *("upgrade", "--install", inputs["name"], inputs["chart"]),
-                *("--namespace", inputs["namespace"], "--version", inputs["version"]),
-                *(("--repo", repository) if repository else ()),
-                *("--values", values.name, "--wait", f"--timeout={inputs.get('timeout', 300)}s"),
-            )
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        if self._release(kubeconfig, inputs) != {"status": "deployed", "description": digest}:
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=self._folder) as values:
+                yaml.safe_dump(dict(inputs.get("values") or {}), values)
+                values.flush()
+                self._run(
+                    kubeconfig,
+                    self._parts["helm"],
+                    *("upgrade", "--install", inputs["name"], inputs["chart"]),
+                    *("--namespace", inputs["namespace"], "--version", inputs["version"]),
+                    *(("--repo", repository) if repository else ()),
+                    *("--values", values.name, "--description", digest),
+                    *("--wait", f"--timeout={inputs.get('timeout', 300)}s"),
+                )
         status = {
             "name": inputs["name"],
             "namespace": inputs["namespace"],
@@ -132,10 +136,19 @@ class KubernetesApplier:
         }
         return Applied(id=f"{inputs['namespace']}/{inputs['name']}", outputs={"status": status})
 
+    def _release(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> dict[str, str]:
+        """Status and description of a release; as in Pulumi, one with the same inputs stays."""
+        command = ("status", inputs["name"], "-n", inputs["namespace"], "-o", "json")
+        try:
+            info = json.loads(self._run(kubeconfig, self._parts["helm"], *command))["info"]
+        except RuntimeError:  # there is none
+            return {}
+        return {key: str(info.get(key)) for key in ("status", "description")}
+
     def _kubectl(self, kubeconfig: Path, *words: str) -> None:
         self._run(kubeconfig, self._parts["kubectl"], *words)
 
-    def _run(self, kubeconfig: Path, *words: str | Path) -> None:
+    def _run(self, kubeconfig: Path, *words: str | Path) -> str:
         done = subprocess.run(
             [str(word) for word in words],
             env={**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(self._folder)},
@@ -145,6 +158,7 @@ class KubernetesApplier:
         )
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip() or done.stdout.strip())
+        return done.stdout
 
 
 def _target(api_version: str, kind: str, name: str) -> str:

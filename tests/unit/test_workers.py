@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEST = "import pytest\n@pytest.mark.parametrize('at', range(4))\ndef test_it(at): pass\n"
 
 
-def test_all_tests_of_a_folder_that_shares_parts_run_in_one_worker(tmp_path: Path) -> None:
+def test_all_tests_of_a_file_run_in_one_worker(tmp_path: Path) -> None:
     folder = tmp_path / "tests" / "conformance"
     folder.mkdir(parents=True)
     for name in ("one", "two"):
@@ -27,9 +27,9 @@ def test_all_tests_of_a_folder_that_shares_parts_run_in_one_worker(tmp_path: Pat
         text=True,
         check=False,
     )
-    passed = re.findall(r"\[(gw\d)\].* PASSED", done.stdout)
+    passed = re.findall(r"\[(gw\d)\].* PASSED .*/test_(\w+).py", done.stdout)
     assert len(passed) == 8, done.stdout + done.stderr
-    assert len(set(passed)) == 1
+    assert len(set(passed)) == 2
 
 
 @pytest.mark.parametrize(
