@@ -346,13 +346,17 @@ def main(
             StandIn(processes, binary, folder, admin_kubeconfig, controller)
             for controller, binary in ((ADMISSION, admission), (BACKGROUND, background))
         ]
-        while True:
-            time.sleep(_INTERVAL_SECONDS)
-            for stand_in in stand_ins:
-                try:
-                    stand_in.step()
-                except (urllib3.exceptions.HTTPError, client.ApiException, ProcessError) as error:
-                    logging.warning("will look again: %s", error)
+        try:
+            while True:
+                time.sleep(_INTERVAL_SECONDS)
+                for stand_in in stand_ins:
+                    try:
+                        stand_in.step()
+                    except (urllib3.exceptions.HTTPError, client.ApiException, ProcessError) as no:
+                        logging.warning("will look again: %s", no)
+        finally:
+            for stand_in in stand_ins:  # a controller takes seconds to end by itself
+                stand_in.kill()
 
 
 if __name__ == "__main__":

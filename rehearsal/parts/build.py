@@ -79,9 +79,9 @@ MODULES: Mapping[str, Module] = {
     "kubernetes": Module(
         ldflags=f"{_KUBERNETES_FLAGS} -X {_REGISTRY}/version.version=v3.1.2",
         packages=3360,
-        seconds=750,
+        seconds=550,
     ),
-    "kyverno": Module(packages=3300, seconds=400),
+    "kyverno": Module(packages=2990, seconds=425),
     "nginx": Module(packages=130, seconds=2),
     "oracle": Module(packages=20, seconds=2),
     "containerd": Module(packages=700, seconds=60),
