@@ -20,7 +20,7 @@ from rehearsal.deploy.stack import Runner, deploy
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import Profile
 from rehearsal.progress import Progress
-from rehearsal.stage import new_folder, stage
+from rehearsal.stage import end_on_interrupt, new_folder, stage
 
 _HOW = """\
 Seconds until the Pod of a Deployment is seen Running on the rehearsal's real node (kubelet
@@ -66,6 +66,7 @@ def main(
 def _measured(version: Containerd, rounds: int, progress: Progress) -> Measured:
     programs = real_node.programs(version, progress, Profile.RELEASE)
     folder = new_folder()
+    end_on_interrupt()
     with stage(folder, progress, node=programs) as run:
         outputs = deploy(run, Runner.EMBEDDED, progress)
         measured = MirrorBench(run, str(outputs["domain"]), progress).measure(rounds)

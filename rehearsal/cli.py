@@ -128,22 +128,27 @@ def _told() -> Iterator[None]:
 def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContainerd = None) -> None:
     """Start everything, deploy the stack, show the proof, take everything down.
 
-    What the stack declares is shown first, while the parts that are missing are built.
+    What the stack declares is shown while everything is started, and what is missing is built.
     """
     end_on_interrupt()
     progress = Progress()
 
     with _told():
-        with ThreadPoolExecutor(2) as threads:
-            parts = threads.submit(obtain, NEEDED, progress)
-            programs = threads.submit(_node, node, containerd, progress)
-            show_preview(STACK, preview_of(CHECKOUT, STACK), progress.console)
-        parts.result()
-        folder = new_folder()
-        with stage(folder, progress, node=programs.result()) as started:
+        with contextlib.ExitStack() as stack:
+
+            def start() -> Run:
+                with ThreadPoolExecutor(1) as thread:
+                    programs = thread.submit(_node, node, containerd, progress)
+                    obtain(NEEDED, progress)
+                return stack.enter_context(stage(new_folder(), progress, node=programs.result()))
+
+            with ThreadPoolExecutor(1) as thread:
+                starting = thread.submit(start)
+                show_preview(STACK, preview_of(CHECKOUT, STACK), progress.console)
+            started = starting.result()
             outputs = deploying.deploy(started, runner or deploying.default_runner(), progress)
             show_proof(started, outputs, progress)
-    shutil.rmtree(folder)
+        shutil.rmtree(started.folder)
 
 
 @app.command()
@@ -178,6 +183,7 @@ def up(node: Node = None, containerd: NodeContainerd = None) -> None:
 @app.command(hidden=True)
 def hold(folder: Path, node: Node = None, containerd: NodeContainerd = None) -> None:
     """Start all parts and hold them until asked to stop."""
+    end_on_interrupt()
     progress = Progress()
     with _told(), stage(folder, progress, node=_node(node, containerd, progress)):
         signal.pause()

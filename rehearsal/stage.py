@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,6 @@ def stage(
         PublishError: when an image cannot be put into the upstream registry.
         CgroupError: when a process of the real node does not end.
     """
-    end_on_interrupt()
     parts = obtain(PARTS, progress)
     prepare_chart(parts)
     with ExitStack() as stack:
@@ -125,7 +125,9 @@ def stage(
             stack.callback(network.remove)
         processes = stack.enter_context(Processes(folder / "logs"))
         authority = Authority.create(folder / "authority")
-        with progress.step("starting Kubernetes"):
+        thread = stack.enter_context(ThreadPoolExecutor(1))
+        with progress.step("starting Kubernetes, and upstream registries with sample images"):
+            starting = thread.submit(_start_upstreams, processes, parts, folder, authority, network)
             plane = control_plane.start(
                 processes,
                 parts,
@@ -135,8 +137,7 @@ def stage(
                 address=network.host if network else "127.0.0.1",
             )
             _add_nodes(plane.kubeconfig)
-        with progress.step("starting upstream registries with sample images"):
-            upstreams = _start_upstreams(processes, parts, folder, authority, network)
+            upstreams = starting.result()
         with progress.step("starting Volcengine"):
             run = _start_volcengine(processes, parts, folder, authority, plane, upstreams, network)
         if node is not None and network is not None:
