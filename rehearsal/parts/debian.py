@@ -22,6 +22,7 @@ PACKAGES: Mapping[str, Mapping[str, str]] = {
         name: f"usr/bin/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")
     },
     "containernetworking-plugins": {"cni": "usr/lib/cni"},
+    "docker.io": {"docker": "usr/bin/docker", "dockerd": "usr/sbin/dockerd"},
     "runc": {"runc": "usr/sbin/runc"},
 }
 """Each package's programs and folders: name here, and path in the package."""
