@@ -515,7 +515,8 @@ def _drop_go_caches() -> None:
     for folder in _go_caches():
         if folder.exists():
             folder.rename(dropped / folder.name)
-    command = ["sh", "-c", 'rm -rf "$@" >/dev/null 2>&1 &', "sh", *cache().glob("dropped-*")]
+    folders = [str(each) for each in cache().glob("dropped-*")]
+    command = ["sh", "-c", 'rm -rf "$@" >/dev/null 2>&1 &', "sh", *folders]
     subprocess.run(command, start_new_session=True, check=True)
 
 
