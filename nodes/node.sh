@@ -254,7 +254,7 @@ is_listed() {
 # ---- the two modes ----
 
 # Asks the proxy of a line of the list as containerd would, with the proxy settings of its systemd unit;
-# sets kind to how it takes the login.
+# sets kind to how it takes the login, or waiting to why it is not used yet.
 ask() {
   environment=$(systemctl show -p Environment --value containerd 2>/dev/null | tr ' "' '\n' |
     grep -iE '^(https|no)_proxy=')
@@ -264,7 +264,7 @@ ask() {
   case $code in
     200) kind=basic ;;
     401) kind=bearer ;;
-    *) finish waiting "$domain answers $code" ;;
+    *) waiting="$domain answers $code" && return 1 ;;
   esac
 }
 
@@ -277,14 +277,16 @@ apply() {
   [ -n "$list" ] || finish in-place "no mirrors"
   [ -z "$ca" ] || print "$ca" | write $state/ca.new || exit
   plan=
+  waiting=
   while read -r host domain login kind; do
     login=${login:--}
-    [ -n "$kind" ] || ask
+    [ -n "$kind" ] || ask || continue
     plan="$plan$host $domain $login $kind
 "
   done <<LIST
 $list
 LIST
+  [ -n "$plan" ] || finish waiting "$waiting"
   [ -z "$ca" ] || mv -f $state/ca.new $state/ca.crt || refuse "cannot write to $state"
 
   dumped=$(dump $config) || refuse "containerd config dump fails on $config"
@@ -323,6 +325,7 @@ $plan
 PLAN
   [ -z "$foreign" ] ||
     refuse "somebody else wrote$foreign later. Delete it, or keep its writer off this node"
+  [ -z "$waiting" ] || finish waiting "$waiting"
   finish in-place "containerd $version, $path"
 }
 

@@ -6,28 +6,22 @@ Volcengine.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from rehearsal import wait
 from rehearsal.cloud.registries.client import PullError
 from rehearsal.cloud.registries.images import SampleImage
-from tests.support.volcengine_stage import MICRO_PROXY, Stage
+from tests.support.volcengine_stage import MICRO_PROXY, Stage, proxy_of
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 PODINFO = "stefanprodan/podinfo:6.9.0"
 
 
-def proxy_of(endpoint: str) -> dict[str, Any]:
-    return {"Type": "DockerRegistry", "Endpoint": endpoint}
-
-
 @pytest.fixture
 def ghcr(stage: Stage) -> str:
     """The domain of a proxy of ghcr.io."""
-    cache = proxy_of("https://ghcr.io")
+    cache = proxy_of("ghcr.io")
     return stage.api.make_proxy("ghcr", {"stefanprodan": "Public"}, ProxyCache=cache).domain
 
 
@@ -83,7 +77,7 @@ def test_what_is_cached_is_served_while_upstream_is_dead(stage: Stage, ghcr: str
 
 
 def test_a_proxy_of_an_upstream_that_nothing_plays_fails(stage: Stage) -> None:
-    cache = proxy_of("https://gcr.io")
+    cache = proxy_of("gcr.io")
     stage.api.call("CreateRegistry", Name="gcr", **{**MICRO_PROXY, "ProxyCache": cache})
     wait.until(lambda: stage.api.phase("gcr") == "Failed", "the registry has failed")
 

@@ -19,6 +19,7 @@ from tests.support.volcengine_stage import (
     NO_DELAYS,
     Refused,
     RunningEmulator,
+    proxy_of,
 )
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
@@ -88,7 +89,7 @@ def test_several_proxies_of_other_upstreams_take_any_namespace_without_credentia
     api: RunningEmulator,
 ) -> None:
     for name, host in (("ghcr", "ghcr.io"), ("quay", "quay.io:443")):
-        cache = {"Type": "DockerRegistry", "Endpoint": f"https://{host}"}
+        cache = proxy_of(host)
         api.make_registry(name, Type="Enterprise", ProxyCacheEnabled=True, ProxyCache=cache)
         api.call("CreateNamespace", Registry=name, Name="kyverno")
 

@@ -28,9 +28,9 @@ def in_place(node: Node) -> None:
 def test_a_fresh_node_pulls_through_the_proxy_after_one_restart(node: Node) -> None:
     assert not node.pulled_through_the_proxy()
     in_place(node)
-    before = node.world.hub.connections
+    before = node.world.upstream.connections
     assert node.pulled_through_the_proxy()
-    assert node.world.hub.connections == before
+    assert node.world.upstream.connections == before
     assert node.containerd.restarts == 1
 
 
@@ -342,14 +342,14 @@ def test_damaged_content_is_never_accepted_and_goes_unnoticed_until_the_mirror_i
 def test_strict_asks_the_proxy_alone(node: Node) -> None:
     done = node.apply(MIRROR_STRICT="true")
     assert done.returncode == 0, done.stdout + done.stderr
-    before = node.world.hub.connections
+    before = node.world.upstream.connections
     assert node.pulled_through_the_proxy()
     node.world.fault("status", status=503)
     for image in (IMAGE, "registry-1.docker.io/library/nginx:latest"):
         node.containerd.remove(image)
         with pytest.raises(NodeError):
             node.containerd.pull(image, timeout=30)
-    assert node.world.hub.connections == before
+    assert node.world.upstream.connections == before
 
 
 def test_a_new_password_reaches_the_node_without_a_restart(node: Node) -> None:
@@ -467,7 +467,7 @@ def test_no_pull_bypasses_the_proxy_or_fails_while_the_file_is_rewritten(
 ) -> None:
     in_place(node)
     node.containerd.pull(IMAGE)
-    before, records = node.world.hub.connections, len(node.world.records())
+    before, records = node.world.upstream.connections, len(node.world.records())
     ca = node.world.ca_certificate.read_text()
 
     def rewrite(turn: int) -> None:
@@ -476,7 +476,7 @@ def test_no_pull_bypasses_the_proxy_or_fails_while_the_file_is_rewritten(
 
     pulls = while_running(rewrite, 50, lambda: node.containerd.pull(IMAGE), 200)
     assert pulls >= 200
-    assert node.world.hub.connections == before
+    assert node.world.upstream.connections == before
     assert len(node.world.records()) - records >= 200
 
 

@@ -7,15 +7,18 @@ node_stage.py.
 from __future__ import annotations
 
 import shutil
+import socketserver
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd
@@ -31,63 +34,112 @@ from tests.support.containerd import (
 from tests.support.machine import need
 from tests.support.node_stage import (
     FRESH,
+    NAMESPACES,
     Node,
     Relay,
     Scripted,
     World,
+    Worlds,
     loopback_address,
 )
-from tests.support.volcengine_stage import Upstreams, config_of, run_emulator
+from tests.support.volcengine_stage import Upstreams, config_of, proxy_of, run_emulator
+
+Server = TypeVar("Server", bound=socketserver.BaseServer)
 
 
 @contextmanager
-def _world(upstream: Upstreams, folder: Path, auth: AuthMode) -> Iterator[World]:
-    """A proxy registry that takes the login in one of its ways, beside a Docker Hub."""
+def _worlds(
+    upstream: Upstreams, folder: Path, auth: AuthMode, hosts: Sequence[str]
+) -> Iterator[dict[str, World]]:
+    """A proxy registry of each host, which takes its login in one of the ways; by host."""
     reason = unavailable()
     need(f"a real containerd {reason}" if reason else None)
-    proxy, hub_address = loopback_address(), loopback_address()
-    host, _, port = upstream.url.removeprefix("https://").partition(":")
-    config = config_of(
-        data_plane=upstream.data_plane(folder, addresses=[proxy], port=443, auth=auth)
-    )
-    with Relay(hub_address, (host, int(port))) as hub, run_emulator(config) as api:
-        serving = threading.Thread(target=hub.serve_forever)
-        serving.start()
-        login = api.make_proxy("mirror", {"library": "Private", "bitnami": "Public"})
-        yield World(
-            api=api,
-            domain=login.domain,
-            username=login.username,
-            proxy_address=proxy,
-            hub=hub,
-            hub_address=hub_address,
-            ca_certificate=upstream.authority.certificate,
-            access_log=folder / login.domain / "access.log",
-        )
-        hub.shutdown()
-        serving.join()
+    addresses = {host: loopback_address() for host in hosts}
+    plane = upstream.data_plane(folder, addresses=list(addresses.values()), port=443, auth=auth)
+    with ExitStack() as stack:
+        api = stack.enter_context(run_emulator(config_of(data_plane=plane)))
+        found = {}
+        for host, address in addresses.items():
+            at, _, port = upstream.by_host[host].url.removeprefix("https://").partition(":")
+            relay = stack.enter_context(serving(Relay(loopback_address(), (at, int(port)))))
+            name = "mirror" if host == DOCKER_HUB else host.partition(".")[0]
+            own = {} if host == DOCKER_HUB else {"ProxyCache": proxy_of(host)}
+            password = f"Passw0rd-{name}"
+            login = api.make_proxy(name, NAMESPACES[host], password=password, **own)
+            found[host] = World(
+                host=host,
+                api=api,
+                registry=name,
+                domain=login.domain,
+                username=login.username,
+                proxy_address=address,
+                upstream=relay,
+                ca_certificate=upstream.authority.certificate,
+                access_log=folder / login.domain / "access.log",
+                passwords=[password],
+            )
+        yield found
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """A server that serves, in a thread."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")
-def world(upstream: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with _world(upstream, tmp_path_factory.mktemp("proxies"), AuthMode.BOTH) as started:
+def worlds(upstream: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    """The proxies by their upstream's host."""
+    folder = tmp_path_factory.mktemp("proxies")
+    with _worlds(upstream, folder, AuthMode.BOTH, list(NAMESPACES)) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def world(worlds: Worlds) -> World:
+    """Docker Hub's proxy."""
+    return worlds[DOCKER_HUB]
+
+
+@pytest.fixture(scope="session")
+def ghcr(worlds: Worlds) -> World:
+    """The proxy of ghcr.io."""
+    return worlds["ghcr.io"]
+
+
+@pytest.fixture
+def worlds_that_take(
+    upstream: Upstreams, tmp_path: Path, node: Node
+) -> Iterator[Callable[[AuthMode, Sequence[str]], Worlds]]:
+    """The same proxies, for one test, as ones that take the login in another way."""
+    with ExitStack() as stack:
+
+        def start(auth: AuthMode, hosts: Sequence[str]) -> Worlds:
+            started = stack.enter_context(_worlds(upstream, tmp_path / f"{auth}", auth, hosts))
+            for each in started.values():
+                stack.enter_context(node.proxy_at(each.proxy_address, each.domain))
+            return started
+
+        yield start
 
 
 @pytest.fixture
 def proxy_that_takes(
-    upstream: Upstreams, tmp_path: Path, node: Node
-) -> Iterator[Callable[[AuthMode], World]]:
-    """The same proxy, for one test, as one that takes the login in another way."""
-    with ExitStack() as stack:
+    worlds_that_take: Callable[[AuthMode, Sequence[str]], Worlds], node: Node
+) -> Callable[[AuthMode], World]:
+    """Docker Hub's proxy, for one test, as one that takes the login in another way."""
 
-        def start(auth: AuthMode) -> World:
-            started = stack.enter_context(_world(upstream, tmp_path / f"{auth}", auth))
-            stack.enter_context(node.proxy_at(started.proxy_address))
-            (node.login / "password").write_text(started.passwords[-1])
-            return started
+    def start(auth: AuthMode) -> World:
+        started = worlds_that_take(auth, [DOCKER_HUB])[DOCKER_HUB]
+        (node.login / "password").write_text(started.passwords[-1])
+        return started
 
-        yield start
+    return start
 
 
 @pytest.fixture
@@ -100,15 +152,9 @@ def bearer_only(proxy_that_takes: Callable[[AuthMode], World]) -> World:
 def scripted(world: World, upstream: Upstreams, node: Node, tmp_path: Path) -> Iterator[Scripted]:
     """A server in the proxy's place for one test, whose answers the test gives."""
     certificate = upstream.authority.issue([world.domain], tmp_path / "scripted")
-    with (
-        Scripted(loopback_address(), certificate.certificate, certificate.key) as server,
-        node.proxy_at(server.address),
-    ):
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
+    server = Scripted(loopback_address(), certificate.certificate, certificate.key)
+    with serving(server), node.proxy_at(server.address):
         yield server
-        server.shutdown()
-        serving.join()
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +186,7 @@ def binaries_of() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session", params=["1.6", "1.7", "2.4"])
 def containerd(
-    request: pytest.FixtureRequest, world: World, binaries_of: Callable[[str], Path]
+    request: pytest.FixtureRequest, worlds: Worlds, binaries_of: Callable[[str], Path]
 ) -> Iterator[ContainerdNode]:
     """A node of each version.
 
@@ -153,10 +199,14 @@ def containerd(
             folder=folder,
             binaries=binaries,
             hosts={
-                world.domain: world.proxy_address,
-                "registry-1.docker.io": world.hub_address,
+                name: address
+                for host, each in worlds.items()
+                for name, address in (
+                    (each.domain, each.proxy_address),
+                    ("registry-1.docker.io" if host == DOCKER_HUB else host, each.upstream.address),
+                )
             },
-            ca_certificate=world.ca_certificate,
+            ca_certificate=worlds[DOCKER_HUB].ca_certificate,
         )
     )
     try:
@@ -169,7 +219,11 @@ def containerd(
 
 @pytest.fixture
 def node(
-    containerd: ContainerdNode, world: World, tmp_path: Path, request: pytest.FixtureRequest
+    containerd: ContainerdNode,
+    worlds: Worlds,
+    world: World,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Node]:
     """A node on which nothing was configured yet."""
     login = tmp_path / "login"
@@ -185,7 +239,8 @@ def node(
         version=version,
         run_folder=tmp_path / "run",
     )
-    world.fault(None)
+    for each in worlds.values():
+        each.fault(None)
 
 
 @pytest.fixture

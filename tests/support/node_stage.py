@@ -14,7 +14,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,9 +22,10 @@ from typing import Any
 
 from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.locations import CHECKOUT
 from tests.support.containerd import ContainerdNode
-from tests.support.volcengine_stage import PASSWORD, RunningEmulator
+from tests.support.volcengine_stage import RunningEmulator
 
 NODE_SCRIPT = CHECKOUT / "nodes" / "node.sh"
 POD_SCRIPT = CHECKOUT / "nodes" / "pod.sh"
@@ -32,6 +33,11 @@ IMAGE = "docker.io/library/nginx:latest"
 STATE = "etc/containerd/dockerhub-mirror"
 HOSTS = ("docker.io", "registry-1.docker.io", "registry.hub.docker.com")
 """Docker Hub's names for containerd."""
+NAMESPACES: Mapping[str, Mapping[str, str]] = {
+    DOCKER_HUB: {"library": "Private", "bitnami": "Public"},
+    "ghcr.io": {"stefanprodan": "Private"},
+}
+"""The upstreams that have a proxy, and what it serves of them."""
 _numbers = itertools.count(2)
 _NETWORK = f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
 
@@ -42,12 +48,13 @@ def loopback_address() -> str:
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Docker Hub's port 443 in front of the upstream registry; counts who comes."""
+    """Port 443 of an upstream, in front of the registry that plays it; counts who comes."""
 
     daemon_threads = True
     allow_reuse_address = True
 
     def __init__(self, address: str, target: tuple[str, int]) -> None:
+        self.address = address
         self.target = target
         self.connections = 0
         super().__init__((address, 443), _RelayHandler)
@@ -110,17 +117,21 @@ class _ScriptedHandler(BaseHTTPRequestHandler):
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A proxy registry and a Docker Hub, both on port 443 of loopback addresses."""
+    """A proxy registry and its upstream, both on port 443 of loopback addresses."""
 
+    host: str
+    """The upstream, as images name it."""
     api: RunningEmulator
+    registry: str
+    """The proxy registry's name."""
     domain: str
     username: str
     proxy_address: str
-    hub: Relay
-    hub_address: str
+    upstream: Relay
     ca_certificate: Path
     access_log: Path
-    passwords: list[str] = field(default_factory=lambda: [PASSWORD])
+    passwords: list[str]
+    """The registry user's password, the newest last."""
 
     def records(self) -> list[AccessRecord]:
         """What the proxy logged so far of content that containerd asked for."""
@@ -135,8 +146,12 @@ class World:
         self.api.fault(self.domain, **({"kind": kind, **settings} if kind else {}))
 
     def set_password(self, password: str) -> None:
-        self.api.set_password("mirror", password)
+        self.api.set_password(self.registry, password)
         self.passwords.append(password)
+
+
+Worlds = Mapping[str, World]
+"""Proxy registries by their upstream's host."""
 
 
 @dataclass
@@ -220,12 +235,13 @@ class Node:
         return self.version not in ("1.6", "1.7")
 
     @contextmanager
-    def proxy_at(self, address: str) -> Iterator[None]:
-        """The proxy's name leads to another address."""
+    def proxy_at(self, address: str, domain: str = "") -> Iterator[None]:
+        """A proxy's name, unless said otherwise Docker Hub's, leads to another address."""
+        domain = domain or self.world.domain
         hosts = self.containerd.root / "etc/hosts"
         before = hosts.read_text()
-        lines = [line for line in before.splitlines() if not line.endswith(self.world.domain)]
-        hosts.write_text("\n".join([*lines, f"{address} {self.world.domain}", ""]))
+        lines = [line for line in before.splitlines() if not line.endswith(domain)]
+        hosts.write_text("\n".join([*lines, f"{address} {domain}", ""]))
         yield
         hosts.write_text(before)
 

@@ -52,6 +52,11 @@ MICRO_PROXY: dict[str, Any] = {
 }
 
 
+def proxy_of(host: str) -> dict[str, Any]:
+    """`ProxyCache` of a proxy of another upstream than Docker Hub."""
+    return {"Type": "DockerRegistry", "Endpoint": f"https://{host}"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refused:
     """An answer with an error."""
