@@ -90,10 +90,11 @@ def of_reference(reference: Reference, stack: Stack) -> Prediction:
     proxy = stack.proxy(host_of(reference))
     if proxy is None:
         return Prediction(Outcome.OTHER_REGISTRY)
-    namespace = reference.namespace or "library"
+    namespace = namespace_of(reference)
+    if namespace is None:
+        return Prediction(Outcome.NO_NAMESPACE)
     if namespace not in proxy.namespaces:
-        named = namespace_of(reference) is not None
-        return Prediction(Outcome.NOT_SERVED if named else Outcome.NO_NAMESPACE)
+        return Prediction(Outcome.NOT_SERVED)
     path = reference.path if reference.namespace else f"{namespace}/{reference.path}"
     return Prediction(Outcome.REDIRECTED, f"{proxy.domain}/{path}{reference.suffix}")
 

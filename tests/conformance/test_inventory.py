@@ -24,7 +24,11 @@ from rehearsal.admit import admit
 from tests.support.harness import DOMAIN, Cluster, docker_hub
 from tests.support.references import Oracle, Reading, generated, wild
 
-GHCR = Proxy(host="ghcr.io", domain="ghcr.example.com", namespaces={"kyverno": Access.PUBLIC})
+GHCR = Proxy(
+    host="ghcr.io",
+    domain="ghcr.example.com",
+    namespaces={"kyverno": Access.PUBLIC, "library": Access.PUBLIC},
+)
 PROXIES = [docker_hub("library", private=["bitnami"]), GHCR]
 STACK = Stack(
     proxies=PROXIES,
@@ -68,6 +72,7 @@ def pod(*images: str, labels: dict[str, str] | None = None, **fields: Any) -> di
 
 
 MIXED = ("nginx", "docker.io/bitnami/redis:1", "ghcr.io/kyverno/kyverno", "grafana/grafana",
+         "ghcr.io/pause:3.9",
          "quay.io/a/b", "registry.k8s.io/pause:3.9", "auto", f"{DOMAIN}/library/x")  # fmt: skip
 NODE = {"apiVersion": "v1", "kind": "Node", "name": "node-a", "uid": "x", "controller": True}
 PODS: dict[str, dict[str, Any]] = {

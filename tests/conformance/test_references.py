@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,12 +11,19 @@ import pytest
 from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 from rehearsal.admit import Admission, admit
 from tests.support.harness import Cluster, KyvernoProcess, docker_hub
-from tests.support.references import Oracle, Reading, generated, wild
+from tests.support.references import HOSTS, Oracle, Reading, generated, near_misses, wild
 
 GENERATED = 2400
 SEED = 20261124
 OTHER_DOMAINS = {"ghcr.io": "ghcr-proxy.example.com", "quay.io": "quay-proxy.example.com:5443"}
 """Other registries that have a proxy, and where it is."""
+SERVED_BY = {
+    "on-all": {DOCKER_HUB, *OTHER_DOMAINS},
+    "on-two": {DOCKER_HUB, "ghcr.io"},
+    "on-one": {"quay.io"},
+    "library": {DOCKER_HUB, "ghcr.io"},
+}
+"""The registries that have a namespace of a name which all of them may have."""
 
 _GENERATED_NAME = re.compile(r'Pod "admit-[^"]*"')
 _IMAGE_ID = re.compile(r"[^/]+/library/[0-9a-f]{64}")
@@ -23,7 +31,12 @@ _IMAGE_ID = re.compile(r"[^/]+/library/[0-9a-f]{64}")
 
 @pytest.fixture(scope="module")
 def references(oracle: Oracle) -> list[str]:
-    return list(dict.fromkeys([*oracle.tables(), *wild(), *generated(GENERATED, SEED)]))
+    hosts = [each for host in HOSTS for each in (host, *near_misses(host))]
+    same = [f"{host}/{name}/app:1" for host in hosts for name in SERVED_BY]
+    bare = [f"{host}/{name}" for host in hosts for name in SERVED_BY]
+    return list(
+        dict.fromkeys([*oracle.tables(), *wild(), *same, *bare, *generated(GENERATED, SEED)])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +51,16 @@ def proxies(read: list[Reading]) -> list[Proxy]:
 
     Not those that the settings refuse: of Docker Hub, `localhost` and names with a dot.
     """
-    served = {
-        registry: [
-            name
-            for at, name in enumerate(
-                sorted({each.namespace for each in read if each.registry == registry} - {""})
-            )
-            if at % 4
-        ]
-        for registry in (DOCKER_HUB, *OTHER_DOMAINS)
-    }
-    hub = {name for name in served[DOCKER_HUB] if "." not in name and name != "localhost"}
+
+    def served_by(registry: str) -> list[str]:
+        names = sorted({each.namespace for each in read if each.registry == registry} - {""})
+        some = {name for at, name in enumerate(names) if at % 4} - SERVED_BY.keys()
+        return sorted(some | {name for name, by in SERVED_BY.items() if registry in by})
+
+    served = {registry: served_by(registry) for registry in (DOCKER_HUB, *OTHER_DOMAINS)}
+    hub = [name for name in served[DOCKER_HUB] if "." not in name and name != "localhost"]
     return [
-        docker_hub(*sorted(hub | {"library"})),
+        docker_hub(*hub),
         *(
             Proxy(host=host, domain=at, namespaces=dict.fromkeys(served[host], Access.PUBLIC))
             for host, at in OTHER_DOMAINS.items()
@@ -73,9 +83,15 @@ def redirect_of(reading: Reading, proxies: list[Proxy]) -> str | None:
 
 
 def cannot_be_pulled(reading: Reading) -> bool:
-    """Whether no registry has it: it is no reference, or a bare name at a registry's host, which
-    only Docker Hub's short forms can be."""
-    return bool(reading.error) or not reading.namespace
+    """Whether no registry has it: it is no reference, or a bare name at a host of Docker Hub's
+    with which the parser adds no `library`."""
+    return bool(reading.error) or (reading.registry == DOCKER_HUB and not reading.namespace)
+
+
+def passes_the_sieve_alone(reading: Reading) -> bool:
+    """Whether Kyverno may be called for it in vain: nobody has such an image, or for its name alone
+    (`ghcr.io/kyverno`)."""
+    return not reading.namespace or (reading.registry == DOCKER_HUB and "." in reading.namespace)
 
 
 def test_every_reference_is_redirected_as_the_parser_reads_it(
@@ -106,14 +122,40 @@ def test_every_reference_is_redirected_as_the_parser_reads_it(
     ):
         # No reference becomes pullable: Docker Hub has no official image that is named by an id.
         assert not reading.error or again.error or _IMAGE_ID.fullmatch(changed), reading
-    redirected = sum(redirect_of(each, proxies) is not None for each in read)
+    redirected = Counter(each.registry for each in read if redirect_of(each, proxies))
     assert len(read) >= GENERATED + 400
-    assert redirected >= 700
+    assert redirected.total() >= 1000
+    assert all(redirected[each.host] >= 60 for each in proxies), redirected
     print(  # noqa: T201
-        f"{engine}: {len(read)} references, {redirected} to redirect, none wrong;"
+        f"{engine}: {len(read)} references, {redirected.total()} to redirect, none wrong;"
         f" {sum(map(cannot_be_pulled, read))} cannot be pulled, {len(loose)} of them redirected;"
         f" {sum(bool(each.error) for each in plain)} refused by Kubernetes itself"
     )
+
+
+def test_every_image_of_the_wild_list_comes_from_the_proxy_of_its_registry(
+    cluster: Cluster, engine: Engine, oracle: Oracle
+) -> None:
+    """All but those in no namespace, such as `registry.k8s.io/pause`: CR cannot name them."""
+    found = oracle.read(wild())
+    proxies = [
+        Proxy(
+            host=registry,
+            domain=f"{registry.replace('.', '-')}-proxy.example.com",
+            namespaces=dict.fromkeys(
+                sorted({each.namespace for each in found if each.registry == registry} - {""})
+                or ["none-of-these"],
+                Access.PUBLIC,
+            ),
+        )
+        for registry in dict.fromkeys([DOCKER_HUB, *(each.registry for each in found)])
+    ]
+    with cluster.policy(engine, proxies):
+        admitted = list(admit(cluster.api, wild(), namespace="default", workers=4))
+    expected = [redirect_of(each, proxies) or each.reference for each in found]
+    assert [each.admitted for each in admitted] == expected
+    left = {each.registry for each in found if not redirect_of(each, proxies)}
+    assert left == {"registry.k8s.io"}
 
 
 def test_kyverno_is_called_for_what_is_to_be_redirected_and_for_no_other_reference(
@@ -138,6 +180,7 @@ def test_kyverno_is_called_for_what_is_to_be_redirected_and_for_no_other_referen
         reading.reference
         for reading, before, after in zip(read, plain, found, strict=True)
         if before.error is None and not cannot_be_pulled(reading)
+        if not passes_the_sieve_alone(reading)
         if (after.error is not None) != (redirect_of(reading, proxies) is not None)
     ]
     assert wrong == []

@@ -12,7 +12,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE, metadata
-from components.types import DOCKER_HUB, Access, Engine, Proxy
+from components.types import Access, Engine, Proxy
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal import wait
 from tests.support.harness import (
@@ -20,10 +20,12 @@ from tests.support.harness import (
     WEBHOOK_TIMEOUT_SECONDS,
     Cluster,
     KyvernoProcess,
+    docker_hub,
 )
 
 KEY = "vci.volcengine.com/registry-mirror-config"
-MIRROR = {"mirrors": {"docker.io": [DOMAIN]}}
+GHCR_DOMAIN = "ghcr-proxy.example.com"
+MIRROR = {"mirrors": {"docker.io": [DOMAIN], "ghcr.io": [GHCR_DOMAIN]}}
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
@@ -43,24 +45,23 @@ def annotation(found: dict[str, Any]) -> Any:
 
 
 ENGINES = (Engine.CLUSTER_POLICY, Engine.MUTATING_POLICY)
-PROXY = Proxy(
-    host=DOCKER_HUB,
-    domain=DOMAIN,
-    namespaces={"library": Access.PUBLIC, "grafana": Access.PUBLIC},
-)
+PROXIES = [
+    docker_hub("library", "grafana"),
+    Proxy(host="ghcr.io", domain=GHCR_DOMAIN, namespaces={"kyverno": Access.PUBLIC}),
+]
 
 
 @contextmanager
 def in_force(cluster: Cluster, engine: Engine) -> Iterator[None]:
     """The policy of one kind, taken in by Kyverno and gone after the context."""
     args = VciMirrorArgs(
-        proxies=[PROXY],
+        proxies=PROXIES,
         excluded_namespaces=["left-alone"],
         excluded_pod_labels=["example.com/operated"],
         timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
         engine=engine,
     )
-    policy = annotating_policy(args, [DOMAIN])
+    policy = annotating_policy(args, [DOMAIN, GHCR_DOMAIN])
     kind, name = engine.value.lower(), policy["metadata"]["name"]
     cluster.kubectl("apply", "--server-side", "-f", "-", document=policy)
     try:
@@ -102,6 +103,7 @@ TOLD = [
     pytest.param(pod("library/nginx:1.27"), id="library"),
     pytest.param(pod("grafana/grafana"), id="another-namespace-served"),
     pytest.param(pod("docker.io/nginx"), id="docker-io"),
+    pytest.param(pod("ghcr.io/kyverno/kyverno:v1.19.1"), id="of-another-proxy"),
     pytest.param(pod("index.docker.io/library/nginx"), id="index"),
     pytest.param(pod("registry-1.docker.io/library/nginx"), id="server"),
     pytest.param(
@@ -138,6 +140,9 @@ LEFT = [
     pytest.param(pod("quay.io/library/nginx"), id="other-registry"),
     pytest.param(pod("bitnami/redis"), id="namespace-not-served"),
     pytest.param(pod("docker.io.evil.example/library/nginx"), id="look-alike"),
+    pytest.param(pod("ghcr.io.evil.example/kyverno/x"), id="look-alike-of-another-proxy"),
+    pytest.param(pod("ghcr.io/grafana/x"), id="served-on-another-host-only"),
+    pytest.param(pod("kyverno/kyverno"), id="served-on-another-host-than-docker-hub"),
     pytest.param(pod("localhost:5000/library/nginx"), id="port"),
     pytest.param(pod("Library/nginx"), id="invalid"),
     pytest.param(pod("nginx", metadata={"labels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}), id="opted-out"),

@@ -18,18 +18,18 @@ from rehearsal.progress import Progress
 WILD = Path(__file__).resolve().parents[1] / "data" / "images-in-the-wild.txt"
 
 _HEX = "0123456789abcdef"
-_HOSTS = (
-    "docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com",
-    "hub.docker.com", "Docker.io", "DOCKER.IO", "docker.io:443", "docker.io.", ".docker.io",
-    "docker.io.evil.example", "xdocker.io", "docker.iox", "index.docker.io.evil.example",
-    "registry-1.docker.io:443", "registry-2.docker.io", "registry-1.docker.iox",
-    "Registry-1.docker.io", "index-docker.io", "docker-io", "docker", "localhost",
-    "localhost:5000", "Localhost", "LOCALHOST", "localhost.", "host:5000", "host:port", "host:",
-    "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "127.0.0.1", "127.0.0.1:5000", "[::1]",
-    "[::1]:5000", "[fe80::1%eth0]:5000", "example", "Example", "a.b", "a_b.c", "-a.b", "a-.b",
-    "https://docker.io", "docker.io:", "docker.io/", "/docker.io", "xn--n3h.com", "bücher.example",
-    "dockerhub-proxy.example.com", "dockerhub-proxy.example.com/library", "docker.io/docker.io",
-    "docker.io/index.docker.io", "index.docker.io/docker.io", "registry-1.docker.io/docker.io",
+HOSTS = (*DOCKER_HUB_HOSTS, "ghcr.io", "quay.io")
+"""The hosts of registries that have a proxy."""
+_OTHER_HOSTS = (
+    "hub.docker.com", "registry-2.docker.io", "docker", "localhost", "localhost:5000", "Localhost",
+    "LOCALHOST", "localhost.", "host:5000", "host:port", "host:", "gcr.io", "registry.k8s.io",
+    "127.0.0.1", "127.0.0.1:5000", "[::1]", "[::1]:5000", "[fe80::1%eth0]:5000", "example",
+    "Example", "a.b", "a_b.c", "-a.b", "a-.b", "xn--n3h.com", "bücher.example",
+    "dockerhub-proxy.example.com", "dockerhub-proxy.example.com/library",
+)  # fmt: skip
+_NEAR_MISSES = (
+    "{}.evil.example", "x{}", "{}x", "{}:443", "{}:", "{}.", ".{}", "{}/", "/{}", "https://{}",
+    "docker.io/{}", "{}/docker.io", "{}/{}",
 )  # fmt: skip
 _NAMES = (
     "nginx", "library", "bitnami", "redis", "a", "ab", "a.b", "a..b", "a_b", "a__b", "a___b", "a-b",
@@ -64,8 +64,17 @@ def digests(rng: random.Random) -> Sequence[str]:
     )  # fmt: skip
 
 
+def near_misses(host: str) -> list[str]:
+    """What looks like a registry's host and is not, or has more than it."""
+    changed = (host.upper(), host.capitalize(), host.replace(".", "-"))
+    return [*changed, *(each.replace("{}", host) for each in _NEAR_MISSES)]
+
+
+_MORE_HOSTS = (*HOSTS, *(miss for host in HOSTS for miss in near_misses(host)), *_OTHER_HOSTS)
+
+
 def generated(count: int, seed: int) -> list[str]:
-    """Distinct references, about half of them Docker Hub's, the others near misses."""
+    """Distinct references, half of them of registries with a proxy, the others near misses."""
     rng = random.Random(seed)  # noqa: S311 - not for secrets
     invented: dict[str, None] = {}
     while len(invented) < count:
@@ -77,7 +86,7 @@ def _reference(rng: random.Random) -> str:
     good = rng.random() < 0.6
     parts = [_name(rng, good) for _ in range(rng.choices((1, 2, 3, 4), (40, 45, 12, 3))[0])]
     if rng.random() < 0.5:
-        parts.insert(0, rng.choice(_HOSTS[:3] if good else _HOSTS))
+        parts.insert(0, rng.choice(HOSTS if good else _MORE_HOSTS))
     tag = rng.choice(_TAGS[:6] if good else _TAGS)
     digest = rng.choice(digests(rng)[:4] if good else digests(rng))
     form = rng.randrange(4)
