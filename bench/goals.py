@@ -8,7 +8,15 @@ from itertools import product
 
 from bench.numbers import percentile, shown
 from bench.run import Result
-from bench.variants import ALLOW_LISTS, NOTHING, ONE, TWENTY, our_name, simplest_name
+from bench.variants import (
+    ALLOW_LISTS,
+    NOTHING,
+    ONE,
+    SPREAD,
+    TWENTY,
+    our_name,
+    simplest_name,
+)
 from components.types import Engine
 
 SIMPLEST_RATIO = 1.15
@@ -25,6 +33,8 @@ TWENTY_MILLISECONDS = {
 """What the p50 of Pods of 20 containers may be."""
 FLAT = 1.2
 """How many times what it takes with one namespace it may take with the most."""
+SPREAD_RATIO = 1.1
+"""How many times what as many namespaces of one host take those of several may take."""
 FROZEN_SECONDS = 2.0
 """What a Pod may take while Kyverno is frozen."""
 
@@ -78,6 +88,18 @@ def goals(result: Result) -> Iterator[Goal]:
             text=f"{engine}: {size:,} namespaces at most {FLAT}x what 1 takes ({pod.name})",
             measured=f"{many / few:.2f}x",
             met=many / few <= FLAT,
+        )
+    size, hosts = SPREAD
+    for engine, pod in product(Engine, (ONE, TWENTY, NOTHING)):
+        one, several = (
+            result.row(each, pod).ratio
+            for each in (our_name(engine, size), our_name(engine, size, hosts))
+        )
+        yield Goal(
+            text=f"{engine}: {size:,} namespaces of {len(hosts)} hosts at most {SPREAD_RATIO}x"
+            f" what {size:,} of one take ({pod.name})",
+            measured=f"{several / one:.2f}x",
+            met=several / one <= SPREAD_RATIO,
         )
     for engine in Engine:
         worst = max(max(times) for times in result.frozen[engine].values()) / 1000

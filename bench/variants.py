@@ -22,7 +22,11 @@ AT_ONCE = Case(workers=16)
 NOTHING_AT_ONCE = Case(redirected=False, workers=16)
 ALL = (ONE, FIVE, TWENTY, NOTHING, NOTHING_OF_TWENTY, AT_ONCE, NOTHING_AT_ONCE)
 ALLOW_LISTS = (1, 100, 1000)
-"""Docker Hub namespaces in the allow-list; the one that counts is the last."""
+"""Namespaces in the allow-list; the one that counts is Docker Hub's `library`."""
+HOSTS = (DOCKER_HUB, "ghcr.io", "gcr.io", "quay.io", "registry.k8s.io")
+"""The registries that the longest allow-list is also spread over."""
+SPREAD = (ALLOW_LISTS[-1], HOSTS)
+"""What is held against as many namespaces of one host."""
 DELAYS = (0, 50, 200)
 """Milliseconds after which Docker Hub answers the vendor's policy."""
 
@@ -63,15 +67,21 @@ def variants(beside: Sequence[Path] = ()) -> list[Variant]:
             )
             for file in beside
         ),
-        *(_ours(engine, size) for engine in Engine for size in ALLOW_LISTS),
+        *(
+            _ours(engine, size, hosts)
+            for engine in Engine
+            for size, hosts in (*((size, HOSTS[:1]) for size in ALLOW_LISTS), SPREAD)
+        ),
         *(_simplest(engine) for engine in Engine),
         *(_vendors(delay) for delay in DELAYS),
     ]
 
 
-def our_name(engine: Engine, size: int) -> str:
+def our_name(engine: Engine, size: int, hosts: Sequence[str] = HOSTS[:1]) -> str:
     """What a variant with one of our engines is called."""
-    return engine if size == 1 else f"{engine}, {size:,} namespaces"
+    if size == 1:
+        return engine
+    return f"{engine}, {size:,} namespaces{f' of {len(hosts)} hosts' if len(hosts) > 1 else ''}"
 
 
 def simplest_name(engine: Engine) -> str:
@@ -79,21 +89,22 @@ def simplest_name(engine: Engine) -> str:
     return f"{engine}, the simplest there is"
 
 
-def _ours(engine: Engine, size: int) -> Variant:
-    served = [*(f"team{number:04}" for number in range(1, size)), "library"]
+def _ours(engine: Engine, size: int, hosts: Sequence[str]) -> Variant:
+    served = ["library", *(f"team{number:04}" for number in range(1, size))]
     values = Redirect(
         engine=engine,
         proxies=[
             Proxy(
-                host=DOCKER_HUB,
-                domain=DOMAIN,
-                namespaces=dict.fromkeys(served, Access.PUBLIC),
+                host=host,
+                domain=DOMAIN if host == DOCKER_HUB else f"{host}.example",
+                namespaces=dict.fromkeys(served[at :: len(hosts)], Access.PUBLIC),
             )
+            for at, host in enumerate(hosts)
         ],
         timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
     )
     return Variant(
-        name=our_name(engine, size),
+        name=our_name(engine, size, hosts),
         documents=redirect(values),
         cases=ALL if size == 1 else (ONE, TWENTY, NOTHING),
         freezes=size == 1,

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bench.load import Case
 from bench.mirror import CACHED, NO_MIRROR, Measured, Times
 from bench.node import markdown
 from bench.numbers import percentile, ratio_of_rounds, shown
+from bench.variants import HOSTS, SPREAD, our_name, variants
+from components.types import Engine
 from rehearsal.cluster.node import Containerd
 
 
@@ -83,3 +87,14 @@ def test_a_nodes_times_stand_beside_their_ratio_to_no_mirror() -> None:
     assert f"| {NO_MIRROR} | 2.00 (1.00 to 3.00) | 1.00 | 4.00 | 1.00 | 3 |" in lines
     assert f"| {CACHED} | 3.00 | 1.50 | 6.00 | 1.50 | 1 |" in lines
     assert "The DaemonSet withdrew the mirror 37 s after the black hole began, and put it" in lines
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_namespaces_spread_over_hosts_are_as_many_as_those_of_one(engine: Engine) -> None:
+    size, hosts = SPREAD
+    documents = {each.name: repr(each.documents[0]) for each in variants()}
+    for each in (HOSTS[:1], hosts):
+        text = documents[our_name(engine, size, each)]
+        found = set(re.findall(r"team[0-9]{4}", text))
+        assert len(found) == size - 1
+        assert all(f"{host}/" in text for host in each)
