@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from kubernetes import client
@@ -17,6 +18,9 @@ from rehearsal import running, wait
 from rehearsal.admit import admit
 from rehearsal.cloud.registries.access_log import AccessRecord, Cache, parse_line
 from rehearsal.cloud.registries.client import PullClient, PullError, RegistryLogin
+from rehearsal.cloud.registries.images import DOCKER_HUB
+from rehearsal.cluster import node as real_node
+from rehearsal.cluster.kyverno import ADMISSION
 from rehearsal.deploy.stack import stack_config
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
@@ -37,41 +41,68 @@ class Written:
 
     container: str
     image: str
+    host: str | None = DOCKER_HUB
+    """The registry whose proxy it comes from; None where it is left as written."""
+    path: str = ""
+    """Its name at the proxy."""
     init: bool = False
+
+    def expected(self, domains: Mapping[str, str]) -> str:
+        """The image as it has to be admitted."""
+        return f"{domains[self.host]}/{self.path}" if self.host else self.image
 
 
 EXAMPLE: Sequence[Written] = (
-    Written(container="prepare", image="busybox", init=True),
-    Written(container="web", image="nginx:latest"),
-    Written(container="cache", image="bitnami/redis:7.2"),
-    Written(container="agent", image="quay.io/prometheus/node-exporter:v1.9.1"),
+    Written(container="prepare", image="busybox", path="library/busybox", init=True),
+    Written(container="web", image="nginx:latest", path="library/nginx:latest"),
+    Written(container="cache", image="bitnami/redis:7.2", path="bitnami/redis:7.2"),
+    Written(
+        container="info",
+        image="ghcr.io/stefanprodan/podinfo:6.9.0",
+        host="ghcr.io",
+        path="stefanprodan/podinfo:6.9.0",
+    ),
+    Written(container="agent", image="quay.io/prometheus/node-exporter:v1.9.1", host=None),
 )
-"""The page's `nginx:latest`, an init container, a private namespace, and an image that is not
-Docker Hub's."""
+"""The page's `nginx:latest`, an init container, a private namespace, an image of another registry
+that has a proxy, and one of a registry that has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kyverno:
+    """Kyverno's own image, and what it takes to pull it."""
+
+    namespace: str
+    image: str
+    pull_secrets: Sequence[str]
 
 
 def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
     """Deploy the example, show each image as written and as admitted, and pull them.
 
+    Beside them Kyverno's own image, as its Deployment has it.
+
     Raises:
-        ProofError: when an image is not admitted as it should be, or not served by the proxy.
+        ProofError: when an image is not admitted as it should be, or not served by its proxy.
     """
-    domain = str(outputs["domain"])
-    login = login_of(run, outputs)
+    domains = {str(host): str(domain) for host, domain in outputs["domains"].items()}
     with progress.step("waiting until the API server calls the policy"):
-        in_force(run, domain)
+        in_force(run, domains[DOCKER_HUB])
     with progress.step("deploying the example: nginx:latest with an init container"):
         admitted = _deployed(run)
     progress.console.print(_admission_table(admitted))
-    _check(admitted, domain)
+    _check(admitted, domains)
+    kyverno = _kyverno(run)
     if run.node is not None:
-        _prove_running(run, domain, progress)
+        _prove_running(run, run.node, domains, kyverno, progress)
     crane = obtain(("crane",), progress)["crane"]
     puller = PullClient(crane=crane, names_url=run.names_proxy, ca_certificate=run.authority)
-    for written in EXAMPLE:
-        image = admitted[written.container]
-        if image.startswith(f"{domain}/"):
-            _prove_pull(run, domain, image, puller, login, progress)
+    for image, host in (
+        *((admitted[each.container], each.host) for each in EXAMPLE),
+        (kyverno.image, "ghcr.io"),
+    ):
+        if host:
+            _prove_pull(run, image, puller, login_of(run, outputs, host), progress)
 
 
 def in_force(run: Run, domain: str) -> None:
@@ -91,16 +122,16 @@ def in_force(run: Run, domain: str) -> None:
     wait.until(redirected, "nginx is redirected", timeout=_IN_FORCE_SECONDS, ignoring=ProofError)
 
 
-def login_of(run: Run, outputs: Mapping[str, Any]) -> RegistryLogin:
-    """The registry's login: the name from the stack's outputs, the password from its config."""
+def login_of(run: Run, outputs: Mapping[str, Any], host: str = DOCKER_HUB) -> RegistryLogin:
+    """A proxy's login: its name from the stack's outputs, the password from the stack's config."""
     (login,) = (
         json.loads(value)
         for name, value in stack_config(run).values.items()
         if name.endswith(":login")
     )
     return RegistryLogin(
-        domain=str(outputs["domain"]),
-        username=str(outputs["username"]),
+        domain=str(outputs["domains"][host]),
+        username=str(outputs["usernames"][host]),
         password=str(login["password"]),
     )
 
@@ -150,61 +181,81 @@ def _admission_table(admitted: Mapping[str, str]) -> Table:
     return table
 
 
-def _check(admitted: Mapping[str, str], domain: str) -> None:
-    expected = {
-        "prepare": f"{domain}/library/busybox",
-        "web": f"{domain}/library/nginx:latest",
-        "cache": f"{domain}/bitnami/redis:7.2",
-        "agent": "quay.io/prometheus/node-exporter:v1.9.1",
-    }
+def _check(admitted: Mapping[str, str], domains: Mapping[str, str]) -> None:
+    expected = {each.container: each.expected(domains) for each in EXAMPLE}
     wrong = {name: image for name, image in admitted.items() if image != expected[name]}
     if wrong:
         raise ProofError(f"admitted {wrong}, expected {expected}")
 
 
+def _kyverno(run: Run) -> Kyverno:
+    """Kyverno's own image, as the Deployment of its release has it."""
+    api = client.AppsV1Api(api_client(run))
+    found: Any = api.list_deployment_for_all_namespaces(
+        field_selector=f"metadata.name={ADMISSION.deployment}"
+    )
+    (deployment,) = found.items
+    pod = deployment.spec.template.spec
+    return Kyverno(
+        namespace=deployment.metadata.namespace,
+        image=pod.containers[0].image,
+        pull_secrets=[each.name for each in pod.image_pull_secrets or []],
+    )
+
+
 def _prove_pull(
-    run: Run,
-    domain: str,
-    image: str,
-    puller: PullClient,
-    login: RegistryLogin,
-    progress: Progress,
+    run: Run, image: str, puller: PullClient, login: RegistryLogin, progress: Progress
 ) -> None:
     """Pull an image twice: through the proxy, then from its cache."""
     progress.say(f"\npulling {image}")
     for attempt, wanted in (("first", None), ("second", Cache.HIT)):
-        before = len(_records(run, domain))
+        before = len(_records(run, login.domain))
         try:
             digest = puller.pull(image, login)
         except PullError as error:
             raise ProofError(f"{image} cannot be pulled: {error}") from error
-        served = _content(_records(run, domain)[before:])
+        served = _content(_records(run, login.domain)[before:])
         if not served:
-            raise ProofError(f"{image} was pulled, but the proxy's access log does not show it")
+            raise ProofError(f"{image} was pulled, but its proxy's access log does not show it")
         progress.say(f"  {attempt} pull, {digest}")
-        for record in served:
+        for record in (served[0], served[-1]):
             progress.say(f"    {record.line()}")
         if wanted and any(record.cache is not wanted for record in served):
             raise ProofError(f"the second pull of {image} was not served from the proxy's cache")
 
 
-def _prove_running(run: Run, domain: str, progress: Progress) -> None:
-    """The vendor page's three ways, each with a Pod that really runs on the real node."""
-    ways: Sequence[tuple[str, str, Mapping[str, str]]] = (
-        ("domain", f"{domain}/library/nginx:1.26", {}),
-        ("admission", "nginx:latest", {}),
-        ("nodes", "nginx:1.27", _OPT_OUT),
+def _prove_running(
+    run: Run, node: int, domains: Mapping[str, str], kyverno: Kyverno, progress: Progress
+) -> None:
+    """The vendor page's three ways, another registry and Kyverno's own, each with a Pod that runs.
+
+    On the real node, which reaches the proxies and no registry behind them.
+    """
+    hub, ghcr = domains[DOCKER_HUB], domains["ghcr.io"]
+    ways: Sequence[tuple[str, str, str, Mapping[str, Any]]] = (
+        ("domain", f"{hub}/library/nginx:1.26", hub, {}),
+        ("admission", "nginx:latest", hub, {}),
+        ("nodes", "nginx:1.27", hub, {"labels": _OPT_OUT}),
+        ("admission, ghcr.io", "ghcr.io/stefanprodan/podinfo:6.9.0", ghcr, {}),
+        (
+            "Kyverno's own",
+            kyverno.image,
+            ghcr,
+            {"namespace": kyverno.namespace, "pull_secrets": kyverno.pull_secrets},
+        ),
     )
-    for way, image, labels in ways:
-        before = len(_records(run, domain))
-        ran = running.run(api_client(run), image, labels=labels)
-        pulled = running.by_containerd(_records(run, domain)[before:])
-        if not any("/blobs/" in each.path for each in _content(pulled)):
-            raise ProofError(f"{way}: {image} runs, but the proxy did not serve its content")
-        progress.say(f"\n{way}: {image} is Ready on the real node after {ran.seconds:.1f} s")
-        progress.say(f"  as {ran.image}, {ran.image_id}")
-        for record in pulled:
-            progress.say(f"    {record.line()}")
+    behind = [str(urlsplit(url).hostname) for url in run.upstreams.values()]
+    with real_node.cut_off(node, behind):
+        for way, image, domain, options in ways:
+            before = len(_records(run, domain))
+            ran = running.run(api_client(run), image, **options)
+            pulled = running.by_containerd(_records(run, domain)[before:])
+            if not any("/blobs/" in each.path for each in _content(pulled)):
+                raise ProofError(f"{way}: {image} runs, but its proxy did not serve its content")
+            progress.say(f"\n{way}: {image} is Ready on the real node after {ran.seconds:.1f} s")
+            progress.say(f"  as {ran.image}, {ran.image_id}")
+            for record in pulled:
+                progress.say(f"    {record.line()}")
 
 
 def _content(records: Sequence[AccessRecord]) -> list[AccessRecord]:

@@ -30,7 +30,14 @@ class Ran:
     """From the Deployment's creation to the Pod being Ready."""
 
 
-def run(api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None = None) -> Ran:
+def run(
+    api: client.ApiClient,
+    image: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    namespace: str = "default",
+    pull_secrets: Sequence[str] = (),
+) -> Ran:
     """Deploy one Pod of an image on the real node and wait until it is Ready.
 
     `labels` are further labels of the Pod. Raises NotInTimeError when it is not in a minute.
@@ -42,6 +49,7 @@ def run(api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None =
             "nodeSelector": dict(real_node.LABELS),
             "tolerations": [_TOLERATION],
             "terminationGracePeriodSeconds": 1,
+            "imagePullSecrets": [{"name": each} for each in pull_secrets],
             "containers": [
                 {
                     "name": "web",
@@ -58,10 +66,10 @@ def run(api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None =
     }
     core = client.CoreV1Api(api)
     started = time.monotonic()
-    client.AppsV1Api(api).create_namespaced_deployment("default", deployment)
+    client.AppsV1Api(api).create_namespaced_deployment(namespace, deployment)
 
     def ready() -> Ran | None:
-        found: Any = core.list_namespaced_pod("default", label_selector=f"app={app}")
+        found: Any = core.list_namespaced_pod(namespace, label_selector=f"app={app}")
         for pod in found.items:
             (status,) = pod.status.container_statuses or [None]
             if status is not None and status.ready:
@@ -75,7 +83,7 @@ def run(api: client.ApiClient, image: str, *, labels: Mapping[str, str] | None =
     try:
         return wait.until(ready, f"a Pod of {image} is Ready on the real node", timeout=_SECONDS)
     finally:
-        client.AppsV1Api(api).delete_namespaced_deployment(app, "default")
+        client.AppsV1Api(api).delete_namespaced_deployment(app, namespace)
 
 
 def by_containerd(records: Sequence[AccessRecord]) -> list[AccessRecord]:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rehearsal.cloud.registries import upstream
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES
+from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES, SampleImage
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import node as real_node
 from rehearsal.locations import CHECKOUT, RUNS
@@ -223,11 +223,6 @@ def _stack_file() -> dict[str, Any]:
     return {key.partition(":")[2]: value for key, value in config.items()}
 
 
-def upstream_hosts() -> list[str]:
-    """The hosts the rehearsal's stack has proxies of: Docker Hub, and its `upstreams`."""
-    return [DOCKER_HUB, *(each["host"] for each in _stack_file().get("upstreams", ()))]
-
-
 def _start_upstreams(
     processes: Processes,
     parts: Mapping[str, Path],
@@ -235,20 +230,21 @@ def _start_upstreams(
     authority: Authority,
     network: real_node.Network | None,
 ) -> dict[str, str]:
-    """Start a registry for each upstream host; their URLs by host."""
-    hosts = upstream_hosts()
+    """Start a registry for each host that there are images of; their URLs by host."""
+    images = [*SAMPLE_IMAGES, *map(SampleImage.named, chart.images(parts["helm"], CHART))]
+    hosts = dict.fromkeys(each.host for each in images)
     addresses = (
         [f"{each}:443" for each in network.upstreams] if network else ["127.0.0.1:0"] * len(hosts)
     )
-    urls = {}
-    for host, address in zip(hosts, addresses, strict=False):
-        started = upstream.start(
-            processes, parts, folder, authority, SAMPLE_IMAGES, host=host, address=address
-        )
-        urls[host] = started.url
+    urls = {
+        host: upstream.start(
+            processes, parts, folder, authority, images, host=host, address=address
+        ).url
+        for host, address in zip(hosts, addresses, strict=False)
+    }
     if network:
         real_node.publish_busybox(
-            registry=addresses[0],
+            registry=urls[DOCKER_HUB].removeprefix("https://"),
             crane=parts["crane"],
             ca_certificate=authority.certificate,
             folder=folder / "images",

@@ -3,10 +3,48 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+_KYVERNO_HOST = "reg.kyverno.io"
+"""Kyverno's own name for its images; it leads to ghcr.io."""
+
+
+def images(helm: Path, chart: Path) -> list[str]:
+    """Every image of the rendered chart, those of hook Jobs and test Pods too, each once.
+
+    By its name at the registry that has it: ghcr.io for what is behind Kyverno's own name.
+    """
+    rendered = subprocess.run(
+        [helm, "template", "kyverno", chart, "--namespace=kyverno"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    documents = yaml.load_all(rendered, Loader=yaml.CSafeLoader)
+    found = {image for each in documents for image in images_in(each)}
+    return sorted(
+        f"ghcr.io{image.removeprefix(_KYVERNO_HOST)}"
+        if image.startswith(f"{_KYVERNO_HOST}/")
+        else image
+        for image in found
+    )
+
+
+def images_in(manifest: Any) -> Iterator[str]:
+    """The images that a manifest names, wherever in it."""
+    if isinstance(manifest, dict):
+        if isinstance(manifest.get("image"), str):
+            yield manifest["image"]
+        for value in manifest.values():
+            yield from images_in(value)
+    elif isinstance(manifest, list):
+        for value in manifest:
+            yield from images_in(value)
 
 
 def assemble(parts: Mapping[str, Path], target: Path) -> None:

@@ -106,6 +106,35 @@ def test_changed_exclusions_go_through_in_one_update(cli: Cli) -> None:
     assert set(cli.up().changes) == {"same", "update"}
 
 
+def test_an_upstream_that_comes_or_goes_touches_nothing_else(cli: Cli) -> None:
+    at = f"upstreams[{len(cli.setting('upstreams'))}]"
+    for name, value in (
+        ("host", "quay.io"),
+        ("name", "quay-rehearsal"),
+        ("protection", "false"),
+        ("namespaces[0].name", "prometheus"),
+        ("namespaces[0].access", "Public"),
+        ("pullCheckImage", "prometheus/node-exporter:v1.9.1"),
+    ):
+        cli.set(f"{at}.{name}", value)
+    shown = cli.preview()
+    with _Watch(cli.run) as watch:
+        come = cli.up()
+        cli.put_back()
+        gone = cli.up()
+    assert shown.changes == come.changes
+    assert set(come.changes) == {"same", "create", "update"}
+    assert set(gone.changes) == {"same", "update", "delete"}
+    changed = {"rehearsal-redirect-policy", "rehearsal-node-mirror-daemon-set"}
+    recording = {"rehearsal-redirect", "rehearsal-pull-credentials"}  # components, of their args
+    for step in (come, gone):
+        assert changed <= set(step.names("update")) <= changed | recording
+    assert all("quay.io" in each for each in come.names("create"))
+    assert sorted(gone.names("delete")) == sorted(come.names("create"))
+    assert watch.admitted > 50
+    assert watch.others == []
+
+
 def test_a_login_deleted_by_hand_is_made_again_and_copied(cli: Cli) -> None:
     core = client.CoreV1Api(api_client(cli.run))
     core.delete_namespaced_secret(SECRET, NAMESPACE)

@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import yaml
+from kubernetes import client
 
-from rehearsal import cli
+from rehearsal import cli, wait
+from rehearsal.cloud.registries.access_log import read_log
+from rehearsal.cluster import chart
 from rehearsal.cluster import node as real_node
+from rehearsal.cluster.kyverno import ADMISSION
 from rehearsal.cluster.node import Containerd, Network, cgroups
+from rehearsal.deploy.stack import outputs_of
 from rehearsal.locations import CHECKOUT
+from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
+from rehearsal.stage import CHART, Run, api_client
 from tests.support.machine import Machine, need, processes_with
 from tests.support.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
 
@@ -46,12 +57,108 @@ def test_a_rehearsal_shows_the_three_ways_on_a_real_node(
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    for way in ("domain", "admission", "nodes"):
+    for way, repository in (
+        ("domain", "library/nginx"),
+        ("admission", "library/nginx"),
+        ("nodes", "library/nginx"),
+        ("admission, ghcr.io", "stefanprodan/podinfo"),
+        ("Kyverno's own", "kyverno/kyverno"),
+    ):
         shown = done.stderr.partition(f"\n{way}: ")[2].partition("\n\n")[0]
         assert "is Ready on the real node after" in shown
-        assert "GET /v2/library/nginx/blobs/" in shown
+        assert f"GET /v2/{repository}/blobs/" in shown
         assert agent in shown
     assert Machine().changes_since(machine) == {}
+
+
+def test_every_image_of_kyvernos_release_is_pulled_through_the_proxy_with_no_other_way_out(
+    machine: Machine,
+) -> None:
+    """Those of its hook Jobs too, by the names that the deployed release has."""
+    run = run_of(rehearsal("up", "--node"))
+    try:
+        rehearsal("deploy", "--runner", "embedded", folder=run.folder)
+        domain = outputs_of(run)["domains"]["ghcr.io"]
+        helm = obtain(("helm",), Progress())["helm"]
+        images = sorted(_images_of_the_release(run, helm))
+        assert images == [
+            f"{domain}/{each.removeprefix('ghcr.io/')}" for each in chart.images(helm, CHART)
+        ]
+        assert run.node is not None
+        behind = [str(urlsplit(url).hostname) for url in run.upstreams.values()]
+        with real_node.cut_off(run.node, behind):
+            _pull_all(run, images)
+        log = read_log(run.folder / "proxies" / domain / "access.log")
+        pulled = {
+            each.path
+            for each in log
+            if (each.method, each.status) == ("GET", 200) and each.agent.startswith("containerd/")
+        }
+        for image in images:
+            repository = image.removeprefix(f"{domain}/").partition(":")[0]
+            assert any(each.startswith(f"/v2/{repository}/manifests/") for each in pulled), image
+    finally:
+        rehearsal("down", folder=run.folder)
+    assert Machine().changes_since(machine) == {}
+
+
+def _images_of_the_release(run: Run, helm: Path) -> set[str]:
+    """What the manifests and hooks of the release that Helm deployed name."""
+    texts = [
+        subprocess.run(
+            [helm, "get", what, "kyverno", "--namespace=kyverno"],
+            env={**os.environ, "KUBECONFIG": str(run.kubeconfig), "HOME": str(run.folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for what in ("manifest", "hooks")
+    ]
+    return {
+        image
+        for text in texts
+        for manifest in yaml.load_all(text, Loader=yaml.CSafeLoader)
+        for image in chart.images_in(manifest)
+    }
+
+
+def _pull_all(run: Run, images: Sequence[str]) -> None:
+    """Run a Pod of Kyverno's namespace on the real node, one container an image after the other.
+
+    It has the login that the release's own Pods have.
+    """
+    api = client.CoreV1Api(api_client(run))
+    deployments = client.AppsV1Api(api_client(run))
+    controller: Any = deployments.read_namespaced_deployment(ADMISSION.deployment, "kyverno")
+    secrets = controller.spec.template.spec.image_pull_secrets
+    containers = [
+        {"name": f"c{at}", "image": image, "command": ["true"], "imagePullPolicy": "Always"}
+        for at, image in enumerate(images)
+    ]
+    pod: Any = {
+        "metadata": {"name": "every-image"},
+        "spec": {
+            "nodeSelector": dict(real_node.LABELS),
+            "tolerations": [{"operator": "Exists"}],
+            "restartPolicy": "Never",
+            "imagePullSecrets": [{"name": each.name} for each in secrets or []],
+            "initContainers": containers[:-1],
+            "containers": containers[-1:],
+        },
+    }
+    api.create_namespaced_pod("kyverno", pod)
+
+    def succeeded() -> bool:
+        found: Any = api.read_namespaced_pod("every-image", "kyverno")
+        statuses = [
+            *(found.status.init_container_statuses or []),
+            *(found.status.container_statuses or []),
+        ]
+        waiting = [each.state.waiting.reason for each in statuses if each.state.waiting]
+        assert found.status.phase == "Succeeded", f"{found.status.phase} {waiting}"
+        return True
+
+    wait.until(succeeded, "every image has run", timeout=90, ignoring=AssertionError)
 
 
 def test_two_rehearsals_with_real_nodes_at_once_do_not_meet(machine: Machine) -> None:

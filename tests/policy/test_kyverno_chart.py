@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from components.kyverno import CHECK_IMAGE, KyvernoArgs, chart_values
+from rehearsal.cluster.chart import images_in
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from settings.model import Kyverno
@@ -50,17 +51,6 @@ def rendered(kyverno: tuple[Path, Kyverno]) -> list[dict[str, Any]]:
     return [each for each in documents if each]
 
 
-def images(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("image"), str):
-            yield value["image"]
-        for child in value.values():
-            yield from images(child)
-    elif isinstance(value, list):
-        for child in value:
-            yield from images(child)
-
-
 def is_hook(manifest: dict[str, Any], kind: str) -> bool:
     annotations = manifest["metadata"].get("annotations") or {}
     return kind in annotations.get("helm.sh/hook", "")
@@ -70,8 +60,8 @@ def test_the_image_registry_reaches_every_image_hook_jobs_first(
     rendered: list[dict[str, Any]],
 ) -> None:
     before_it_goes = [each for each in rendered if is_hook(each, "pre-delete")]
-    assert list(images(before_it_goes))
-    everything = {each for manifest in rendered for each in images(manifest)}
+    assert list(images_in(before_it_goes))
+    everything = {each for manifest in rendered for each in images_in(manifest)}
     assert len(everything) > 5
     assert [each for each in sorted(everything) if not each.startswith(f"{MIRROR}/")] == []
 
@@ -97,7 +87,7 @@ def test_a_proxy_of_ghcr_is_used_for_the_charts_of_which_it_has_all_images(
     kyverno: tuple[Path, Kyverno], rendered: list[dict[str, Any]]
 ) -> None:
     _, settings = kyverno
-    everything = {each for manifest in rendered for each in images(manifest)}
+    everything = {each for manifest in rendered for each in images_in(manifest)}
     own = all(each.startswith(f"{MIRROR}/kyverno/") for each in everything)
     assert settings.has_own_images_only == own
     if own:  # then the pull check pulls one of them
@@ -105,7 +95,7 @@ def test_a_proxy_of_ghcr_is_used_for_the_charts_of_which_it_has_all_images(
 
 
 def test_no_hook_has_an_image_that_is_gone_from_docker_hub(rendered: list[dict[str, Any]]) -> None:
-    everything = {each for manifest in rendered for each in images(manifest)}
+    everything = {each for manifest in rendered for each in images_in(manifest)}
     assert not any(re.search(r"/bitnami/", each) for each in everything)
 
 

@@ -18,7 +18,7 @@ from rehearsal.deploy.stack import STACK, STACK_FILE, Runner, deploy
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
-from tests.support.rehearsals import DOMAIN
+from tests.support.rehearsals import DOMAIN, GHCR_DOMAIN
 
 NAMESPACE = "shop"
 IMAGES = {
@@ -103,5 +103,8 @@ def _warns(run: Run) -> None:
 
 def test_the_stack_file_that_was_deployed_is_the_one_that_is_read(deployed: Run) -> None:
     assert (deployed.folder / STACK_FILE).is_file()
-    (proxy,) = load_stack(STACK, deployed.folder).proxies
-    assert (proxy.domain, set(proxy.namespaces)) == (DOMAIN, {"library", "bitnami"})
+    proxies = load_stack(STACK, deployed.folder).proxies
+    assert [(each.domain, set(each.namespaces)) for each in proxies] == [
+        (DOMAIN, {"library", "bitnami"}),
+        (GHCR_DOMAIN, {"kyverno", "stefanprodan"}),
+    ]

@@ -20,7 +20,7 @@ from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.progress import Progress
 from rehearsal.proof import in_force
 from rehearsal.stage import Run, api_client
-from tests.support.rehearsals import DOMAIN
+from tests.support.rehearsals import DOMAIN, GHCR_DOMAIN
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,15 @@ def native(deployed: Run) -> Iterator[Run]:
     in_force(deployed, DOMAIN)
 
 
-def test_vke_is_asked_for_the_addon_with_the_stacks_own_registry(native: Run) -> None:
+def test_vke_is_asked_for_the_addon_with_the_stacks_own_registries(native: Run) -> None:
     applier = VolcengineApplier(native.environment())
     (addon,) = applier._call("vke", "ListAddons", Filter={})["Items"]
     assert (addon["Name"], addon["Status"]["Phase"]) == (ADDON, "Running")
-    (served,) = json.loads(addon["Config"])["CrConfigmapData"]["Registries"]
-    assert served == {
-        "Instance": "dockerhub-rehearsal",
-        "Region": "cn-beijing",
-        "Domains": [DOMAIN],
-    }
+    served = json.loads(addon["Config"])["CrConfigmapData"]["Registries"]
+    assert served == [
+        {"Instance": name, "Region": "cn-beijing", "Domains": [domain]}
+        for name, domain in (("dockerhub-rehearsal", DOMAIN), ("ghcr-rehearsal", GHCR_DOMAIN))
+    ]
 
 
 def test_an_image_of_a_private_namespace_is_redirected_and_names_no_pull_secret(

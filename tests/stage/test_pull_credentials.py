@@ -73,8 +73,8 @@ def login_in(api: client.CoreV1Api, namespace: str) -> str | None:
             raise
         return None
     config = json.loads(base64.b64decode(copy.data[".dockerconfigjson"]))
-    (login,) = config["auths"].values()
-    return str(login["password"])
+    (password,) = {str(each["password"]) for each in config["auths"].values()}
+    return password
 
 
 def copies(api: client.CoreV1Api) -> set[str]:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +20,31 @@ import psutil
 import pytest
 from kubernetes import client
 
-from components.labels import NAMESPACE
+from components.labels import NAMESPACE, NODES_NAMESPACE
 from components.pull_credentials import ROLE, SECRET
+from components.types import DOCKER_HUB
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
 from rehearsal.deploy import embedded
-from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of
+from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of, stack_config
 from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.proof import login_of
 from rehearsal.stage import KWOK_NODES, Run, api_client
-from tests.support.rehearsals import DOMAIN, interrupted_at, rehearsal, run_of, up_interrupted_at
+from tests.support.rehearsals import (
+    DOMAIN,
+    GHCR_DOMAIN,
+    interrupted_at,
+    rehearsal,
+    run_of,
+    up_interrupted_at,
+)
 
 
 def test_the_stack_is_deployed_through_the_emulated_api(deployed: Run) -> None:
-    calls = httpx.get(f"http://{deployed.volcengine}/-/calls", trust_env=False).json()
+    calls = _calls(deployed)
     actions = [each["Action"] for each in calls]
     for action in ("CreateRegistry", "CreateNamespace", "UpdateVpcEndpoint", "ListKubeconfigs"):
         assert action in actions
@@ -46,6 +56,7 @@ def test_the_outputs_are_those_of_the_stack(deployed: Run) -> None:
     assert outputs["domain"] == DOMAIN
     assert outputs["image"] == f"{DOMAIN}/library/nginx:latest"
     assert outputs["namespaces"] == ["bitnami", "library"]
+    assert outputs["domains"] == {DOCKER_HUB: DOMAIN, "ghcr.io": GHCR_DOMAIN}
     assert outputs["vpcs"] == ["vpc-rehearsal0001"]
     assert outputs["policies"] == {"rehearsal": "dockerhub-image-redirect"}
     assert outputs["username"]
@@ -62,7 +73,12 @@ def test_the_proof_shows_images_as_admitted_and_the_proxys_own_log(deployed: Run
         check=True,
         timeout=120,
     ).stderr
-    assert "GET /v2/library/nginx/manifests/latest 200" in shown
+    for manifest in (
+        "library/nginx/manifests/latest",
+        "stefanprodan/podinfo/manifests/6.9.0",
+        "kyverno/kyverno/manifests/v",
+    ):
+        assert f"GET /v2/{manifest}" in shown
     assert "cache=miss" in shown
     assert "cache=hit upstream=-" in shown
 
@@ -109,7 +125,7 @@ def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
         )
     )
     from components.policy import Redirect, redirect
-    from components.types import DOCKER_HUB, Access, Engine, Proxy
+    from components.types import Access, Engine, Proxy
 
     (manifest,) = redirect(
         Redirect(
@@ -119,7 +135,12 @@ def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
                     host=DOCKER_HUB,
                     domain=DOMAIN,
                     namespaces={"bitnami": Access.PRIVATE, "library": Access.PUBLIC},
-                )
+                ),
+                Proxy(
+                    host="ghcr.io",
+                    domain=GHCR_DOMAIN,
+                    namespaces={"kyverno": Access.PRIVATE, "stefanprodan": Access.PUBLIC},
+                ),
             ],
             pull_secret="dockerhub-proxy-login",
         )
@@ -181,17 +202,7 @@ def test_admit_can_put_each_engine_in_force(deployed: Run, engine: str) -> None:
 def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice(
     deployed: Run,
 ) -> None:
-    api = api_client(deployed)
-    stopped = threading.Event()
-    admitted: list[str | None] = []
-
-    def ask() -> None:
-        while not stopped.is_set():
-            admitted.extend(each.admitted for each in admit(api, ["nginx"] * 20, workers=2))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
+    with _asking(deployed, ["nginx"]) as admitted:
         for engine in (
             PolicyEngine.MUTATING_POLICY,
             PolicyEngine.MUTATING_ADMISSION_POLICY,
@@ -199,9 +210,6 @@ def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice
         ):
             deploy(deployed, Runner.EMBEDDED, Progress(), engine.config())
             time.sleep(1)
-    finally:
-        stopped.set()
-        asking.join()
     assert len(admitted) > 100
     assert set(admitted) == {f"{DOMAIN}/library/nginx"}
 
@@ -221,6 +229,102 @@ def test_a_second_deployment_deletes_what_it_does_not_declare(deployed: Run) -> 
     assert deploy(deployed, Runner.EMBEDDED, Progress())["namespaces"] == ["bitnami", "library"]
     assert _kubectl(kubectl, deployed, *mirrors)
     wait.until(lambda: _copied_logins(deployed), "the login is copied again")
+
+
+QUAY = {
+    "host": "quay.io",
+    "name": "quay-rehearsal",
+    "protection": False,
+    "namespaces": [{"name": "prometheus", "access": "Public"}],
+    "pullCheckImage": "prometheus/node-exporter:v1.9.1",
+}
+"""One more upstream, whose registry is a Micro one."""
+
+
+def test_an_upstream_that_comes_or_goes_in_a_live_stack_touches_nothing_else(
+    deployed: Run,
+) -> None:
+    run = deployed
+    before, called = _live(run), len(_calls(run))
+    upstreams = json.loads(stack_config(run).values["vke-dockerhub-proxy:upstreams"])
+    with _asking(run, ["nginx", "ghcr.io/kyverno/kyverno"]) as admitted:
+        more = {"upstreams": json.dumps([*upstreams, QUAY])}
+        outputs = deploy(run, Runner.EMBEDDED, Progress(), more)
+        with_quay = _live(run)
+        domain = outputs["domains"]["quay.io"]
+        images = ["quay.io/prometheus/node-exporter:v1.9.1", "quay.io/ceph/ceph"]
+        found = [each.admitted for each in admit(api_client(run), images)]
+        deploy(run, Runner.EMBEDDED, Progress())
+    assert found == [f"{domain}/prometheus/node-exporter:v1.9.1", "quay.io/ceph/ceph"]
+    changed = {
+        "ClusterPolicy dockerhub-image-redirect",
+        f"DaemonSet {NODES_NAMESPACE}/node-mirror",
+    }
+    assert {name for name in before if with_quay.get(name) != before[name]} == changed
+    assert with_quay.keys() - before.keys() == {f"Job {NAMESPACE}/pull-check-quay.io"}
+    after = _live(run)
+    assert after.keys() == before.keys()
+    assert {name for name in before if after[name] != before[name]} == set()
+    touched = [each for each in _calls(run)[called:] if each["Action"][:6] in ("Create", "Delete")]
+    assert [f"{each['Action']} {each['Subject']}" for each in touched] == [
+        "CreateRegistry quay-rehearsal",
+        "CreateNamespace quay-rehearsal/prometheus",
+        "DeleteNamespace quay-rehearsal/prometheus",
+        "DeleteRegistry quay-rehearsal",
+    ]
+    assert len(admitted) > 100
+    assert set(admitted) == {f"{DOMAIN}/library/nginx", f"{GHCR_DOMAIN}/kyverno/kyverno"}
+
+
+def _calls(run: Run) -> list[dict[str, Any]]:
+    """The calls of the emulated API so far."""
+    found: list[dict[str, Any]] = httpx.get(
+        f"http://{run.volcengine}/-/calls", trust_env=False
+    ).json()
+    return found
+
+
+def _live(run: Run) -> dict[str, tuple[str, Any]]:
+    """What the stack has in its cluster, Kyverno's Deployments with it: uid and content."""
+    kubectl = obtain(("kubernetes",), Progress())["kubectl"]
+    record = json.loads((run.folder / "embedded" / "deployed.json").read_text())
+    asked = [("-n", "kyverno", "deployments")]
+    for kind, cluster, identity in record:
+        if cluster and not kind.endswith(":Release"):
+            _, api_version, word = kind.split(":")
+            group, _, version = api_version.removeprefix("core/").rpartition("/")
+            namespace, _, name = identity.rpartition("/")
+            resource = f"{word}.{version}.{group}" if group else word
+            asked.append((*(("-n", namespace) if namespace else ()), f"{resource}/{name}"))
+    live = {}
+    for words in asked:
+        answer: Any = json.loads(_kubectl(kubectl, run, "get", *words, "-o", "json"))
+        for each in answer.get("items", [answer]):
+            metadata = each.pop("metadata")
+            each.pop("status", None)
+            name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+            live[f"{each['kind']} {name}"] = (metadata["uid"], each)
+    return live
+
+
+@contextmanager
+def _asking(run: Run, images: Sequence[str]) -> Iterator[list[str | None]]:
+    """Asks all the time what these images are admitted as; the answers so far."""
+    api = api_client(run)
+    stopped = threading.Event()
+    admitted: list[str | None] = []
+
+    def ask() -> None:
+        while not stopped.is_set():
+            admitted.extend(each.admitted for each in admit(api, [*images] * 10, workers=2))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield admitted
+    finally:
+        stopped.set()
+        asking.join()
 
 
 def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_again(

@@ -16,7 +16,9 @@ from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.stage import Run
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
-"""The domain of the proxy registry of the rehearsal's stack."""
+"""The domain of Docker Hub's proxy in the rehearsal's stack."""
+GHCR_DOMAIN = "ghcr-rehearsal-cn-beijing.cr.volces.com"
+"""The same of ghcr.io's."""
 
 
 def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:

@@ -19,6 +19,7 @@ from rehearsal.cluster.node.node import (
     RealNode,
     clear,
     containerd_binary,
+    cut_off,
     programs,
     start,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "RealNode",
     "clear",
     "containerd_binary",
+    "cut_off",
     "programs",
     "publish_busybox",
     "start",

@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -202,6 +202,26 @@ def start(
         cgroup=cgroup,
         processes=processes,
     )
+
+
+@contextlib.contextmanager
+def cut_off(pid: int, addresses: Collection[str]) -> Iterator[None]:
+    """No route from a node to these addresses while the context lasts.
+
+    `pid` is the node's first process. What it pulls then comes from elsewhere.
+    """
+
+    def change(verb: str) -> None:
+        for address in addresses:
+            enter = ["nsenter", "--net", f"--target={pid}"]
+            route = ["ip", "route", verb, "unreachable", f"{address}/32"]
+            subprocess.run([*enter, *route], check=True, capture_output=True)
+
+    change("replace")
+    try:
+        yield
+    finally:
+        change("delete")
 
 
 def clear(folder: Path) -> None:
