@@ -261,7 +261,10 @@ def test_an_upstream_that_comes_or_goes_in_a_live_stack_touches_nothing_else(
         f"DaemonSet {NODES_NAMESPACE}/node-mirror",
     }
     assert {name for name in before if with_quay.get(name) != before[name]} == changed
-    assert with_quay.keys() - before.keys() == {f"Job {NAMESPACE}/pull-check-quay.io"}
+    assert with_quay.keys() - before.keys() == {
+        f"Job {NAMESPACE}/pull-check-quay.io",
+        f"Secret {NAMESPACE}/proxy-login-quay.io",
+    }
     after = _live(run)
     assert after.keys() == before.keys()
     assert {name for name in before if after[name] != before[name]} == set()
