@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import os
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,7 +91,6 @@ class VolcengineApplier:
             self._call(
                 "cr",
                 "CreateRegistry",
-                ClientToken=str(uuid.uuid4()),
                 Name=name,
                 Type=inputs["type"],
                 Project=inputs["project"],
@@ -140,7 +138,6 @@ class VolcengineApplier:
             self._call(
                 "cr",
                 "CreateNamespace",
-                ClientToken=str(uuid.uuid4()),
                 Registry=registry,
                 Name=name,
                 Project=inputs["project"],
@@ -161,11 +158,7 @@ class VolcengineApplier:
         return self._call("cr", "GetVpcEndpoint", Registry=registry)["Vpcs"] or []
 
     def _vpcs_enabled(self, registry: str) -> bool:
-        linked = self._vpcs(registry)
-        failed = [each["VpcId"] for each in linked if each["Status"] == "Failed"]
-        if failed:
-            raise RuntimeError(f"VPCs {failed} are in status Failed")
-        return all(each["Status"] == "Enabled" for each in linked)
+        return all(each["Status"] == "Enabled" for each in self._vpcs(registry))
 
     def _addon(self, inputs: Mapping[str, Any]) -> Applied:
         cluster, name = inputs["clusterId"], inputs["name"]

@@ -80,6 +80,9 @@ def test_a_proxy_of_an_upstream_that_nothing_plays_fails(stage: Stage) -> None:
     cache = proxy_of("gcr.io")
     stage.api.call("CreateRegistry", Name="gcr", **{**MICRO_PROXY, "ProxyCache": cache})
     wait.until(lambda: stage.api.phase("gcr") == "Failed", "the registry has failed")
+    assert stage.api.refusal("GetUser", Registry="gcr").code == "OperationDenied.RegistryStatus"
+    stage.api.call("DeleteRegistry", Name="gcr", DeleteImmediately=True)
+    wait.until(lambda: stage.api.phase("gcr") is None, "the registry is gone")
 
 
 def test_an_image_can_be_made_for_any_name_of_any_upstream() -> None:

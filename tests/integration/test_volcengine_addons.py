@@ -128,12 +128,6 @@ def test_changes_take_their_time_and_refuse_others_meanwhile(
     assert phase(vke) == "Creating"
 
 
-def test_the_same_call_again_with_its_token_makes_nothing(vke: RunningEmulator) -> None:
-    create(vke, ClientToken="once")
-    create(vke, ClientToken="once")
-    assert len(found(vke)) == 1
-
-
 REFUSED = [
     pytest.param({"ClusterId": "ccnone"}, 404, "NotFound.Cluster", id="no-such-cluster"),
     pytest.param({"Name": "ingress"}, 404, "NotFound.Addon", id="no-such-addon"),

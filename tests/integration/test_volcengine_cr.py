@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import urllib3
 import volcenginesdkcr as sdk
 
 from rehearsal import wait
@@ -26,6 +25,8 @@ pytest_plugins = ("tests.support.volcengine_fixtures",)
 
 Start = Callable[..., RunningEmulator]
 PASSWORD = base64.b64encode(b"Passw0rd").decode()
+INVALID_NAME = Refused(status=400, code="InvalidParameter.Name")
+INVALID_ENDPOINT = "InvalidParameter.ProxyCache.Endpoint"
 
 
 def test_the_official_sdk_takes_a_registry_through_its_whole_life(api: RunningEmulator) -> None:
@@ -94,112 +95,46 @@ def test_several_proxies_of_other_upstreams_take_any_namespace_without_credentia
         api.call("CreateNamespace", Registry=name, Name="kyverno")
 
 
-ANONYMOUS: dict[str, Any] = {
-    "Type": "Micro",
-    "ProxyCacheEnabled": True,
-    "ProxyCache": {"Type": "DockerHub"},
-}
-
-
-@pytest.mark.parametrize(
-    "name", ["abc", "a" * 30, "a-b", "a1-2", "a--b"], ids=lambda name: f"{name[:5]}-{len(name)}"
-)
+@pytest.mark.parametrize("name", ["abc", "a" * 30, "a-b", "a1-2", "a--b"])
 def test_a_registry_name_of_the_grammar_is_taken(api: RunningEmulator, name: str) -> None:
     api.call("CreateRegistry", Name=name, Type="Micro")
     assert api.phase(name) is not None
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["ab", "a" * 31, "1abc", "-abc", "abc-", "Abc", "a_b", "a.b", "a b", "镜像仓库"],
-    ids=[
-        "short", "long", "digit-first", "hyphen-first", "hyphen-last", "upper", "underscore", "dot",
-        "space", "not-ascii",
-    ],
-)  # fmt: skip
+    "name", ["ab", "a" * 31, "1abc", "-abc", "abc-", "Abc", "a_b", "a.b", "a b", "镜像仓库"]
+)
 def test_a_registry_name_outside_the_grammar_is_refused(api: RunningEmulator, name: str) -> None:
-    assert api.refusal("CreateRegistry", Name=name) == Refused(
-        status=400, code="InvalidParameter.Name"
-    )
+    assert api.refusal("CreateRegistry", Name=name) == INVALID_NAME
 
 
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
-        pytest.param({}, "MissingParameter.Name", id="no-name"),
-        pytest.param({"Name": 7}, "InvalidParameter.Name", id="name-a-number"),
-        pytest.param({"Name": "abc", "Type": "Basic"}, "InvalidParameter.Type", id="old-edition"),
-        pytest.param(
-            {"Name": "abc", "ProxyCacheEnabled": True},
-            "MissingParameter.ProxyCache",
-            id="proxy-of-nothing",
-        ),
-        pytest.param(
-            {"Name": "abc", "ProxyCacheEnabled": "true"},
-            "InvalidParameter.ProxyCacheEnabled",
-            id="flag-a-string",
-        ),
-        pytest.param(
-            {"Name": "abc", "ProxyCacheEnabled": True, "ProxyCache": {}},
-            "MissingParameter.ProxyCache.Type",
-            id="proxy-without-type",
-        ),
-        pytest.param(
-            {"Name": "abc", "ProxyCacheEnabled": True, "ProxyCache": {"Type": "Dockerhub"}},
-            "InvalidParameter.ProxyCache.Type",
-            id="proxy-type-misspelt",
-        ),
-        pytest.param(
-            {"Name": "abc", "ProxyCacheEnabled": True, "ProxyCache": {"Type": "DockerRegistry"}},
-            "MissingParameter.ProxyCache.Endpoint",
-            id="registry-proxy-without-endpoint",
-        ),
+        ({"Name": None}, "MissingParameter.Name"),
+        ({"Name": 7}, "InvalidParameter.Name"),
+        ({"Type": "Basic"}, "InvalidParameter.Type"),
+        ({"ProxyCache": None}, "MissingParameter.ProxyCache"),
+        ({"ProxyCacheEnabled": "true"}, "InvalidParameter.ProxyCacheEnabled"),
+        ({"ProxyCache": {}}, "MissingParameter.ProxyCache.Type"),
+        ({"ProxyCache": {"Type": "Dockerhub"}}, "InvalidParameter.ProxyCache.Type"),
+        ({"ProxyCache": {"Type": "DockerRegistry"}}, "MissingParameter.ProxyCache.Endpoint"),
         *(
-            pytest.param(
-                {
-                    "Name": "abc",
-                    "ProxyCacheEnabled": True,
-                    "ProxyCache": {"Type": "DockerRegistry", "Endpoint": endpoint},
-                },
-                "InvalidParameter.ProxyCache.Endpoint",
-                id=endpoint,
-            )
+            ({"ProxyCache": {"Type": "DockerRegistry", "Endpoint": endpoint}}, INVALID_ENDPOINT)
             for endpoint in ("ghcr.io", "http://ghcr.io", "https://ghcr.io/", "https://ghcr.io/v2")
         ),
-        pytest.param(
-            {
-                "Name": "abc",
-                "ProxyCacheEnabled": True,
-                "ProxyCache": {"Type": "DockerHub", "Username": "u"},
-            },
-            "InvalidParameter.ProxyCache",
-            id="user-without-password",
-        ),
-        pytest.param(
-            {
-                "Name": "abc",
-                "ProxyCacheEnabled": True,
-                "ProxyCache": {"Type": "DockerHub", "Password": "p"},
-            },
-            "InvalidParameter.ProxyCache",
-            id="password-without-user",
-        ),
-        pytest.param(
-            {"Name": "abc", "ResourceTags": [{"Key": "k"}, {"Key": "k"}]},
-            "InvalidParameter.ResourceTags",
-            id="tag-twice",
-        ),
-        pytest.param(
-            {"Name": "abc", "ClientToken": "x" * 65},
-            "InvalidParameter.ClientToken",
-            id="long-token",
-        ),
+        ({"ProxyCache": {"Type": "DockerHub", "Username": "u"}}, "InvalidParameter.ProxyCache"),
+        ({"ProxyCache": {"Type": "DockerHub", "Password": "p"}}, "InvalidParameter.ProxyCache"),
+        ({"ResourceTags": [{"Key": "k"}, {"Key": "k"}]}, "InvalidParameter.ResourceTags"),
     ],
+    ids=str,
 )
 def test_a_registry_that_breaks_a_rule_is_refused(
     api: RunningEmulator, settings: dict[str, Any], code: str
 ) -> None:
-    assert api.refusal("CreateRegistry", **settings) == Refused(status=400, code=code)
+    asked = {"Name": "abc", **MICRO_PROXY, **settings}
+    sent = {key: value for key, value in asked.items() if value is not None}
+    assert api.refusal("CreateRegistry", **sent) == Refused(status=400, code=code)
     assert api.call("ListRegistries")["TotalCount"] == 0
 
 
@@ -225,21 +160,6 @@ def test_the_quota_counts_enterprise_registries_of_a_region(api: RunningEmulator
     api.call("DeleteRegistry", Name="bbb", DeleteImmediately=True)
     wait.until(lambda: api.phase("bbb") is None, "the registry is gone")
     api.call("CreateRegistry", Name="ddd")
-
-
-@pytest.mark.parametrize("action", ["CreateRegistry", "CreateNamespace"])
-def test_a_call_repeated_with_its_token_is_done_once(api: RunningEmulator, action: str) -> None:
-    api.make_registry("other", Type="Micro")
-    call: dict[str, Any] = {
-        "CreateRegistry": {"Name": "mirror", "Type": "Micro"},
-        "CreateNamespace": {"Registry": "other", "Name": "library"},
-    }[action]
-    first = api.call(action, ClientToken="t-1", **call)
-    assert api.call(action, ClientToken="t-1", **call) == first
-    assert api.refusal(action, ClientToken="t-2", **call).status == 409
-    assert api.refusal(action, ClientToken="t-1", **{**call, "Project": "else"}) == Refused(
-        status=400, code="IdempotentParameterMismatch"
-    )
 
 
 def test_a_registry_is_creating_before_it_runs(start_emulator: Start) -> None:
@@ -276,140 +196,78 @@ def test_a_user_is_inactive_while_its_password_is_being_set(start_emulator: Star
 
 @pytest.mark.parametrize(
     "password",
-    ["Passw0r", "Passw0rd" * 3, "passw0rd", "PASSW0RD", "Password", "Passw0rd ", "Pässw0rd1"],
-    ids=["short", "long", "no-upper", "no-lower", "no-digit-or-mark", "space", "not-ascii"],
+    ["Passw0r", "Passw0rd" * 3, "passw0rd", "PASSW0RD", "Password", "Passw0rd ", "Pässw0rd1", ...],
+    ids=["short", "long", "no-upper", "no-lower", "no-digit", "space", "not-ascii", "not-base64"],
 )
-def test_a_weak_password_is_refused(api: RunningEmulator, password: str) -> None:
+def test_a_weak_password_is_refused(api: RunningEmulator, password: Any) -> None:
     api.make_registry("mirror", Type="Micro")
-    encoded = base64.b64encode(password.encode()).decode()
-    assert api.refusal("SetUser", Registry="mirror", Password=encoded) == Refused(
+    sent = "Passw0rd!" if password is ... else base64.b64encode(password.encode()).decode()
+    assert api.refusal("SetUser", Registry="mirror", Password=sent) == Refused(
         status=400, code="InvalidParameter.Password"
     )
     assert api.call("GetUser", Registry="mirror")["Status"] == "Inactive"
 
 
-def test_a_password_that_is_not_base64_is_refused(api: RunningEmulator) -> None:
-    api.make_registry("mirror", Type="Micro")
-    assert api.refusal("SetUser", Registry="mirror", Password="Passw0rd!").code == (
-        "InvalidParameter.Password"
-    )
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["ab", "a" * 90, "a.b", "a_b", "a-b", "1a", "a.b_c-d"],
-    ids=lambda name: f"{name[:7]}-{len(name)}",
-)
+@pytest.mark.parametrize("name", ["ab", "a" * 90, "a.b", "a_b", "a-b", "1a", "a.b_c-d"])
 def test_a_namespace_name_of_the_grammar_is_taken(api: RunningEmulator, name: str) -> None:
     api.make_registry("mirror", **MICRO_PROXY)
     api.call("CreateNamespace", Registry="mirror", Name=name)
-    found = api.call("ListNamespaces", Registry="mirror", Filter={"Names": [name]})["Items"]
-    assert [(item["Name"], item["RepositoryDefaultAccessLevel"]) for item in found] == [
-        (name, "Private")
-    ]
+    (found,) = api.call("ListNamespaces", Registry="mirror", Filter={"Names": [name]})["Items"]
+    assert (found["Name"], found["RepositoryDefaultAccessLevel"]) == (name, "Private")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["a", "a" * 91, ".ab", "ab-", "a..b", "a._b", "A1", "a/b", "a b"],
-    ids=[
-        "short", "long", "separator-first", "separator-last", "separator-twice",
-        "separators-together", "upper", "slash", "space",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", ["a", "a" * 91, ".ab", "ab-", "a..b", "a._b", "A1", "a/b", "a b"])
 def test_a_namespace_name_outside_the_grammar_is_refused(api: RunningEmulator, name: str) -> None:
     api.make_registry("mirror", **MICRO_PROXY)
-    assert api.refusal("CreateNamespace", Registry="mirror", Name=name) == Refused(
-        status=400, code="InvalidParameter.Name"
-    )
+    assert api.refusal("CreateNamespace", Registry="mirror", Name=name) == INVALID_NAME
 
 
 @pytest.mark.parametrize(
     ("action", "body", "status", "code"),
     [
-        pytest.param(
-            "CreateNamespace",
-            {"Registry": "none", "Name": "library"},
-            404,
-            "NotFound.Registry",
-            id="namespace-of-no-registry",
-        ),
-        pytest.param(
+        ("CreateNamespace", {"Registry": "none", "Name": "library"}, 404, "NotFound.Registry"),
+        (
             "CreateNamespace",
             {"Registry": "mirror", "Name": "library"},
             409,
             "AlreadyExists.Namespace",
-            id="namespace-twice",
         ),
-        pytest.param(
+        (
             "CreateNamespace",
             {"Registry": "mirror", "Name": "ab", "RepositoryDefaultAccessLevel": "public"},
             400,
             "InvalidParameter.RepositoryDefaultAccessLevel",
-            id="access-level-misspelt",
         ),
-        pytest.param(
-            "DeleteNamespace",
-            {"Registry": "mirror", "Name": "none"},
-            404,
-            "NotFound.Namespace",
-            id="delete-no-namespace",
-        ),
-        pytest.param("GetUser", {}, 400, "MissingParameter.Registry", id="no-registry"),
-        pytest.param("GetUser", {"Registry": "none"}, 404, "NotFound.Registry", id="no-user"),
-        pytest.param(
-            "ListDomains", {"Registry": "none"}, 404, "NotFound.Registry", id="no-domains"
-        ),
-        pytest.param(
-            "DeleteRegistry",
-            {"Name": "none", "DeleteImmediately": True},
-            404,
-            "NotFound.Registry",
-            id="delete-none",
-        ),
-        pytest.param(
-            "DeleteRegistry",
-            {"Name": "mirror"},
-            400,
-            "InvalidParameter.DeleteImmediately",
-            id="delete-later",
-        ),
-        pytest.param(
+        ("DeleteNamespace", {"Registry": "mirror", "Name": "none"}, 404, "NotFound.Namespace"),
+        ("GetUser", {}, 400, "MissingParameter.Registry"),
+        ("GetUser", {"Registry": "none"}, 404, "NotFound.Registry"),
+        ("ListDomains", {"Registry": "none"}, 404, "NotFound.Registry"),
+        ("DeleteRegistry", {"Name": "none", "DeleteImmediately": True}, 404, "NotFound.Registry"),
+        ("DeleteRegistry", {"Name": "mirror"}, 400, "InvalidParameter.DeleteImmediately"),
+        (
             "UpdateVpcEndpoint",
             {"Registry": "mirror", "Vpcs": [{"VpcId": "vpc-1"}]},
             400,
             "OperationDenied.RegistryType",
-            id="vpc-for-micro",
         ),
-        pytest.param(
+        (
             "UpdateVpcEndpoint",
             {"Registry": "standard", "Vpcs": [{"VpcId": "vpc-1"}, {"VpcId": "vpc-1"}]},
             400,
             "InvalidParameter.Vpcs",
-            id="vpc-twice",
         ),
-        pytest.param(
+        (
             "UpdateVpcEndpoint",
             {"Registry": "standard", "Vpcs": [{"SubnetId": "subnet-1"}]},
             400,
             "MissingParameter.Vpcs.VpcId",
-            id="vpc-without-id",
         ),
-        pytest.param(
-            "ListRegistries", {"PageSize": 101}, 400, "InvalidParameter.PageSize", id="page-too-big"
-        ),
-        pytest.param(
-            "ListRegistries", {"PageNumber": 0}, 400, "InvalidParameter.PageNumber", id="page-zero"
-        ),
-        pytest.param(
-            "ListRegistries",
-            {"Filter": {"Names": ["a"] * 21}},
-            400,
-            "InvalidParameter.Filter.Names",
-            id="too-many-names",
-        ),
-        pytest.param("RenameRegistry", {}, 404, "InvalidActionOrVersion", id="unknown-action"),
+        ("ListRegistries", {"PageSize": 101}, 400, "InvalidParameter.PageSize"),
+        ("ListRegistries", {"PageNumber": 0}, 400, "InvalidParameter.PageNumber"),
+        ("ListRegistries", {"Filter": {"Names": ["a"] * 21}}, 400, "InvalidParameter.Filter.Names"),
+        ("RenameRegistry", {}, 404, "InvalidActionOrVersion"),
     ],
+    ids=str,
 )
 def test_a_call_that_breaks_a_rule_is_refused_in_the_apis_words(
     api: RunningEmulator, action: str, body: dict[str, Any], status: int, code: str
@@ -421,10 +279,8 @@ def test_a_call_that_breaks_a_rule_is_refused_in_the_apis_words(
 
 
 def test_an_anonymous_docker_hub_proxy_allows_only_library(api: RunningEmulator) -> None:
-    api.make_registry("mirror", **ANONYMOUS)
-    assert api.refusal("CreateNamespace", Registry="mirror", Name="bitnami") == Refused(
-        status=400, code="InvalidParameter.Name"
-    )
+    api.make_registry("mirror", **{**MICRO_PROXY, "ProxyCache": {"Type": "DockerHub"}})
+    assert api.refusal("CreateNamespace", Registry="mirror", Name="bitnami") == INVALID_NAME
     api.call("CreateNamespace", Registry="mirror", Name="library")
 
 
@@ -502,25 +358,6 @@ def test_vpc_access_has_every_field_the_provider_reads(api: RunningEmulator) -> 
     assert vpc["VpcId"] == "vpc-1"
 
 
-def test_a_registry_can_fail(api: RunningEmulator) -> None:
-    api.administer("POST", "outcomes", {"kind": "registry", "name": "mirror"})
-    api.call("CreateRegistry", Name="mirror", Type="Micro")
-    wait.until(lambda: api.phase("mirror") == "Failed", "the registry has failed")
-    assert api.refusal("GetUser", Registry="mirror").code == "OperationDenied.RegistryStatus"
-    api.call("DeleteRegistry", Name="mirror", DeleteImmediately=True)
-    wait.until(lambda: api.phase("mirror") is None, "the registry is gone")
-    api.make_registry("mirror", Type="Micro")
-
-
-def test_access_of_a_vpc_can_fail_and_be_tried_again(api: RunningEmulator) -> None:
-    api.make_registry("mirror", Type="Enterprise")
-    api.administer("POST", "outcomes", {"kind": "vpc", "name": "vpc-1"})
-    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Failed"}, "the VPC has failed")
-    api.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-1"}])
-    wait.until(lambda: api.vpcs("mirror") == {"vpc-1": "Enabled"}, "the VPC is let in")
-
-
 def test_a_call_fault_meets_the_calls_it_is_for_and_no_more(api: RunningEmulator) -> None:
     fault = {"action": "ListRegistries", "times": 2, "status": 503, "code": "ServiceUnavailable"}
     api.administer("POST", "faults", fault)
@@ -530,27 +367,8 @@ def test_a_call_fault_meets_the_calls_it_is_for_and_no_more(api: RunningEmulator
     assert api.call("ListRegistries")["TotalCount"] == 1
 
 
-@pytest.mark.parametrize(("moment", "created"), [("before", 0), ("after", 1)])
-def test_a_dropped_connection_loses_the_call_or_only_its_answer(
-    api: RunningEmulator, moment: str, created: int
-) -> None:
-    api.administer("POST", "faults", {"action": "CreateRegistry", "drop": True, "moment": moment})
-    with pytest.raises(urllib3.exceptions.HTTPError):
-        api.call("CreateRegistry", Name="mirror", Type="Micro", ClientToken="t-1")
-    assert api.call("ListRegistries")["TotalCount"] == created
-
-
-def test_a_call_whose_answer_was_lost_can_be_repeated_with_its_token(api: RunningEmulator) -> None:
-    api.administer("POST", "faults", {"action": "CreateRegistry", "moment": "after"})
-    call: dict[str, Any] = {"Name": "mirror", "Type": "Micro", "ClientToken": "t-1"}
-    assert api.refusal("CreateRegistry", **call).status == 500
-    api.call("CreateRegistry", **call)
-    assert api.call("ListRegistries")["TotalCount"] == 1
-
-
 def test_forgotten_faults_do_not_happen(api: RunningEmulator) -> None:
-    api.administer("POST", "faults", {"action": "*"})
-    api.administer("POST", "outcomes", {"kind": "registry", "name": "mirror"})
+    api.administer("POST", "faults", {"action": "CreateRegistry"})
     api.administer("DELETE", "faults")
     api.make_registry("mirror", Type="Micro")
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
+from typing import get_args
 
 import pytest
 
 from components.types import Access, Edition, Engine
-from rehearsal.cloud.api.cr import ACCESS_LEVELS, EDITIONS
+from rehearsal.cloud.api import state
+from rehearsal.cloud.registries.gate import AccessLevel
 from rehearsal.deploy.stack import PolicyEngine
 
 
 @pytest.mark.parametrize(
     ("ours", "rehearsed"),
-    [(Edition, EDITIONS), (Access, ACCESS_LEVELS), (Engine, list(PolicyEngine))],
+    [
+        (Edition, get_args(state.Edition)),
+        (Access, get_args(AccessLevel)),
+        (Engine, list(PolicyEngine)),
+    ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
 def test_the_rehearsal_knows_the_same_words(

@@ -1,29 +1,11 @@
 """Runs the Volcengine emulator: `python -m rehearsal.cloud.api --config FILE`.
 
-FILE is JSON and private (chmod 600). Only the two keys are required; shown are the defaults,
-except for `clusters` and `data_plane`, whose defaults are [] and null:
-
-    {
-      "access_key": "...", "secret_key": "...",
-      "region": "cn-beijing", "account_id": 2100000001, "ready_file": null,
-      "clusters": [
-        {"id": "cc1", "name": "prod", "vpc_id": "vpc-1", "subnet_ids": ["subnet-1"],
-         "kubeconfig_path": "/path/kubeconfig", "public": true, "region": null}
-      ],
-      "delays": {"registry_creating": 1.0, "registry_deleting": 0.3, "user_setting": 0.2,
-                 "vpc_enabling": 1.0, "vpc_disabling": 0.3},
-      "quota": {"cn-beijing": 3, "cn-guangzhou": 1, "cn-shanghai": 1},
-      "data_plane": {
-        "registry_binary": "/path/registry", "work_dir": "/path/proxies",
-        "upstreams": {"docker.io": "https://127.0.0.1:PORT"},
-        "authority": {"certificate": "/path/ca.crt", "key": "/path/ca.key"},
-        "addresses": ["127.0.0.1"], "port": 0, "auth": "both"
-      }
-    }
+FILE is JSON and private (chmod 600); config.py describes each key, of which only the two of the
+account are required.
 
 When it answers it prints one line on standard output (and writes it to `ready_file`):
 `{"url": "http://127.0.0.1:PORT", "names_url": "http://127.0.0.1:PORT"}`. SIGTERM and SIGINT stop
-it and every process it started. config.py describes each key, app.py the paths below /-/ .
+it and every process it started. app.py describes the paths below /-/ .
 """
 
 from __future__ import annotations

@@ -3,28 +3,26 @@
 Everything a client of the real API sends goes to `/`. Paths below `/-/` are the rehearsal's own,
 unsigned, and never show a secret:
 
-    GET    /-/healthy                    200 once it answers
     GET    /-/names                      host name -> {host, port}: running registries, upstreams
-    GET    /-/registries                 each registry: name, domain, address, access log
-    PUT    /-/registries/<domain>/fault  put a DataFault in force (data_plane/faults.py)
+    GET    /-/registries                 each registry: domain, address, access log
+    PUT    /-/registries/<domain>/fault  put a DataFault in force (registries/faults.py)
     DELETE /-/registries/<domain>/fault  heal it
     PUT    /-/upstreams/<host>/fault     the same for what proxies ask of an upstream (recorder.py)
     DELETE /-/upstreams/<host>/fault     heal it
-    POST   /-/faults                     add a CallFault (faults.py)
-    POST   /-/outcomes                   add an OutcomeFault (faults.py)
-    DELETE /-/faults                     forget call and outcome faults
+    POST   /-/faults                     have the next calls of an action fail (CallFault)
+    DELETE /-/faults                     forget all of these
     GET    /-/calls                      API calls so far: service, action, subject, status, code
 """
 
 from __future__ import annotations
 
-import datetime as dt
+import dataclasses
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -32,182 +30,138 @@ from starlette.types import Receive, Scope, Send
 from rehearsal.cloud.api import addons, cr, vke
 from rehearsal.cloud.api.config import EmulatorConfig
 from rehearsal.cloud.api.errors import ApiError
-from rehearsal.cloud.api.faults import CallFault, Faults, OutcomeFault
 from rehearsal.cloud.api.parameters import parse
-from rehearsal.cloud.api.signature import Caller, SignedRequest, verify
-from rehearsal.cloud.api.state import Account
+from rehearsal.cloud.api.signature import Caller, verify
 from rehearsal.cloud.registries.faults import DataFault
 from rehearsal.cloud.registries.plane import DataPlane
-from rehearsal.cloud.registries.serving import drop_connection
 
-MAX_CALLS = 10_000
 _SUBJECTS = ("ClusterId", "Registry", "Name")
-Model = TypeVar("Model", bound=BaseModel)
 
 
-class DroppedError(Exception):
-    """The answer of this call is to be lost."""
+class CallFault(BaseModel):
+    """Makes the next calls of an action fail."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: str
+    times: int = Field(default=1, ge=1)
+    status: int = Field(default=500, ge=400, le=599)
+    code: str = "InternalError"
 
 
 class Emulator:
     """The ASGI application."""
 
     def __init__(
-        self,
-        config: EmulatorConfig,
-        account: Account,
-        faults: Faults,
-        cr_api: cr.CrApi,
-        data_plane: DataPlane | None,
+        self, config: EmulatorConfig, cr_api: cr.CrApi, data_plane: DataPlane | None
     ) -> None:
         vke_api = vke.VkeApi(config)
-        addon_api = addons.AddonApi(config)
         self._config = config
-        self._account = account
-        self._faults = faults
+        self._cr = cr_api
         self._data_plane = data_plane
+        self._faults: list[CallFault] = []
         self._calls: list[dict[str, Any]] = []
-        self._actions: dict[str, tuple[str, Mapping[str, cr.Action]]] = {
-            cr.SERVICE: (cr.VERSION, cr_api.actions),
-            vke.SERVICE: (
-                vke.VERSION,
-                {
-                    "ListClusters": vke_api.list_clusters,
-                    "ListKubeconfigs": vke_api.list_kubeconfigs,
-                    "ListAddons": addon_api.list_addons,
-                    "CreateAddon": addon_api.create_addon,
-                    "UpdateAddonConfig": addon_api.update_addon_config,
-                    "UpdateAddonVersion": addon_api.update_addon_version,
-                    "DeleteAddon": addon_api.delete_addon,
-                },
-            ),
-            vke.VPC_SERVICE: (
-                vke.VPC_VERSION,
-                {"DescribeEipAddresses": vke_api.describe_eip_addresses},
-            ),
+        self._actions: dict[tuple[str, str], Mapping[str, cr.Action]] = {
+            (cr.SERVICE, cr.VERSION): cr_api.actions,
+            (vke.SERVICE, vke.VERSION): {**vke_api.actions, **addons.AddonApi(config).actions},
+            (vke.VPC_SERVICE, vke.VPC_VERSION): vke_api.vpc_actions,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        try:
-            if request.url.path.startswith("/-/"):
-                response = await self._administer(request)
-            else:
-                response = await self._call(request)
-        except DroppedError:
-            await drop_connection(receive, send)
-            return
+        own = request.url.path.startswith("/-/")
+        response = await (self._administer(request) if own else self._call(request))
         await response(scope, receive, send)
 
     # The API
 
     async def _call(self, request: Request) -> Response:
         body = await request.body()
-        action = request.query_params.get("Action", "")
-        version = request.query_params.get("Version", "")
+        action, version = (request.query_params.get(name, "") for name in ("Action", "Version"))
         metadata: dict[str, Any] = {
-            "RequestId": f"{dt.datetime.now(dt.UTC):%Y%m%d%H%M%S}" + secrets.token_hex(9).upper(),
+            "RequestId": secrets.token_hex(16).upper(),
             "Action": action,
             "Version": version,
             "Service": "",
             "Region": self._config.region,
         }
-        call: dict[str, Any] = {"Action": action, "Subject": "", "Status": 0, "Code": ""}
-        self._calls = [*self._calls[-MAX_CALLS:], call]
+        call: dict[str, Any] = {"Action": action, "Subject": "", "Status": 200, "Code": ""}
+        self._calls.append(call)
         try:
-            fault = self._faults.meet_call(action)
-            if fault is not None and fault.moment == "before":
-                _fail(fault)
+            self._meet_fault(action)
             caller = self._verified(request, body)
             metadata |= {"Service": caller.service, "Region": caller.region}
             call["Service"] = caller.service
-            run = self._find(caller, action, version)
-            parameters = parse(request.url.query, request.headers.get("content-type", ""), body)
+            parameters = parse(request.url.query, body)
             call["Subject"] = _subject(parameters)
-            result = run(caller.region, parameters)
-            if fault is not None:
-                _fail(fault)
+            result = self._result(caller, action, version, parameters)
         except ApiError as error:
-            metadata["Error"] = error.body()
+            metadata["Error"] = {"Code": error.code, "Message": error.message}
             call |= {"Status": error.status, "Code": error.code}
             return JSONResponse({"ResponseMetadata": metadata}, status_code=error.status)
-        call["Status"] = 200
         return JSONResponse({"ResponseMetadata": metadata, "Result": result})
+
+    def _meet_fault(self, action: str) -> None:
+        for fault in self._faults:
+            if fault.action == action:
+                fault.times -= 1
+                if fault.times == 0:
+                    self._faults.remove(fault)
+                raise ApiError(fault.status, fault.code, "fault on demand")
 
     def _verified(self, request: Request, body: bytes) -> Caller:
         caller = verify(
-            SignedRequest(
-                method=request.method,
-                path=request.url.path,
-                query=request.url.query,
-                headers=dict(request.headers),
-                body=body,
-            ),
+            request,
+            body,
             access_key=self._config.access_key,
             secret_key=self._config.secret_key.get_secret_value(),
-            now=dt.datetime.now(dt.UTC),
         )
         if caller.region not in self._config.quota:
-            raise ApiError(
-                400, "InvalidRegion", f"The specified region {caller.region} is invalid."
-            )
+            message = f"The specified region {caller.region} is invalid."
+            raise ApiError(400, "InvalidRegion", message)
         return caller
 
-    def _find(self, caller: Caller, action: str, version: str) -> cr.Action:
-        for name, value in (("Action", action), ("Version", version)):
-            if not value:
-                raise ApiError(
-                    400, "MissingParameter", f"The request is missing {name} parameter.", 100002
-                )
-        if caller.service not in self._actions:
-            raise ApiError(
-                404, "ServiceNotFound", f"This service[{caller.service}] not found.", 100007
-            )
-        served, actions = self._actions[caller.service]
-        if version != served or action not in actions:
-            raise ApiError(
-                404,
-                "InvalidActionOrVersion",
-                f"Could not find operation {action} for version {version}.",
-                100008,
-            )
-        return actions[action]
+    def _result(
+        self, caller: Caller, action: str, version: str, parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        found = self._actions.get((caller.service, version), {}).get(action)
+        if found is None:
+            message = f"Could not find operation {action} for version {version}."
+            raise ApiError(404, "InvalidActionOrVersion", message)
+        model, run = found
+        return run(caller.region, model.read(parameters))
 
     # The rehearsal's own side
 
     async def _administer(self, request: Request) -> Response:
         path = request.url.path.removeprefix("/-/")
-        parts = path.split("/")
-        if len(parts) == 3 and parts[0] in ("registries", "upstreams") and parts[2] == "fault":
-            return await self._fault(request, parts[0], parts[1])
-        routes: dict[tuple[str, str], Callable[[bytes], object]] = {
-            ("GET", "healthy"): lambda _: {"status": "ok"},
-            ("GET", "names"): lambda _: self._names(),
-            ("GET", "registries"): lambda _: self._registries(),
-            ("GET", "calls"): lambda _: self._calls,
-            ("POST", "faults"): lambda body: self._faults.add_call(_read(CallFault, body)),
-            ("POST", "outcomes"): lambda body: self._faults.add_outcome(_read(OutcomeFault, body)),
-            ("DELETE", "faults"): lambda _: self._faults.clear(),
+        body = await request.body()
+        routes: dict[tuple[str, str], Callable[[], object]] = {
+            ("GET", "names"): self._names,
+            ("GET", "registries"): self._registries,
+            ("GET", "calls"): lambda: self._calls,
+            ("POST", "faults"): lambda: self._faults.append(CallFault.model_validate_json(body)),
+            ("DELETE", "faults"): self._faults.clear,
         }
-        run = routes.get((request.method, path))
-        if run is None:
-            return JSONResponse({"error": f"no {request.method} /-/{path}"}, status_code=404)
         try:
-            return JSONResponse(run(await request.body()))
+            if path.endswith("/fault") and request.method in ("PUT", "DELETE"):
+                kind, _, name = path.removesuffix("/fault").partition("/")
+                put = request.method == "PUT"
+                return await self._set_fault(
+                    kind, name, DataFault.model_validate_json(body) if put else None
+                )
+            run = routes.get((request.method, path))
+            if run is None:
+                return JSONResponse({"error": f"no {request.method} /-/{path}"}, status_code=404)
+            return JSONResponse(run())
         except ValidationError as error:
-            return _invalid(error)
+            content = json.loads(error.json(include_url=False, include_context=False))
+            return JSONResponse({"error": content}, status_code=400)
 
-    async def _fault(self, request: Request, kind: str, name: str) -> Response:
+    async def _set_fault(self, kind: str, name: str, fault: DataFault | None) -> Response:
         """Put a fault of a proxy registry or an upstream in force, or heal it."""
         plane = self._data_plane
-        if request.method not in ("PUT", "DELETE"):
-            return JSONResponse({"error": "PUT or DELETE"}, status_code=405)
-        try:
-            body = await request.body()
-            fault = _read(DataFault, body) if request.method == "PUT" else None
-        except ValidationError as error:
-            return _invalid(error)
         if kind == "registries" and plane and (proxy := plane.registry(name)):
             await proxy.set_fault(fault)
         elif kind == "upstreams" and plane and (faults := plane.upstream_faults(name)):
@@ -217,42 +171,17 @@ class Emulator:
         return JSONResponse(None)
 
     def _names(self) -> dict[str, object]:
-        if self._data_plane is None:
-            return {}
-        return {
-            name: {"host": endpoint.host, "port": endpoint.port}
-            for name, endpoint in self._data_plane.names().items()
-        }
+        names = self._data_plane.names() if self._data_plane else {}
+        return {name: dataclasses.asdict(endpoint) for name, endpoint in names.items()}
 
     def _registries(self) -> list[dict[str, object]]:
         shown: list[dict[str, object]] = []
-        for registry in self._account.registries():
+        for registry in self._cr.registries.values():
             proxy = self._data_plane.registry(registry.domain) if self._data_plane else None
-            shown.append(
-                {
-                    "name": registry.name,
-                    "domain": registry.domain,
-                    "host": proxy.endpoint.host if proxy else None,
-                    "port": proxy.endpoint.port if proxy else None,
-                    "access_log": str(proxy.access_log) if proxy else None,
-                }
-            )
+            served = dataclasses.asdict(proxy.endpoint) if proxy else {"host": None, "port": None}
+            log = str(proxy.access_log) if proxy else None
+            shown.append({"domain": registry.domain, **served, "access_log": log})
         return shown
-
-
-def _read(model: type[Model], body: bytes) -> Model:
-    return model.model_validate_json(body)
-
-
-def _invalid(error: ValidationError) -> Response:
-    content = json.loads(error.json(include_url=False, include_context=False))
-    return JSONResponse({"error": content}, status_code=400)
-
-
-def _fail(fault: CallFault) -> None:
-    if fault.drop:
-        raise DroppedError
-    raise ApiError(fault.status, fault.code, fault.message)
 
 
 def _subject(parameters: Mapping[str, Any]) -> str:

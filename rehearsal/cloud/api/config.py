@@ -1,4 +1,4 @@
-"""The emulator's config file, as a model; __main__.py shows one."""
+"""The emulator's config file, as a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ class Cluster(_Model):
     region: str | None = None
     """None: the emulator's own region."""
     kubernetes_version: str = "v1.32.4-vke.3"
-    phase: str = "Running"
 
 
 class Delays(_Model):
@@ -58,6 +57,10 @@ class EmulatorConfig(_Model):
     """Enterprise registries per region; its keys are the regions there are."""
     data_plane: DataPlaneConfig | None = None
     """None: registries have phases and domains, but nothing serves the domains."""
+
+    def clusters_in(self, region: str) -> list[Cluster]:
+        """The clusters of a region."""
+        return [each for each in self.clusters if (each.region or self.region) == region]
 
     @classmethod
     def load(cls, path: Path) -> EmulatorConfig:

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator, Field, model_validator
+
+from rehearsal.cloud.api.parameters import Parameters
+from rehearsal.cloud.api.rules import NamespaceName, RegistryName, UpstreamEndpoint
+from rehearsal.cloud.registries.gate import AccessLevel
 from rehearsal.cloud.registries.images import DOCKER_HUB
 
-AccessLevel = Literal["Private", "Public"]
 Edition = Literal["Enterprise", "Micro"]
-ProxyType = Literal["DockerHub", "DockerRegistry"]
-
-
-class Phase(StrEnum):
-    """A registry's Status.Phase (docs 6420/115066)."""
-
-    CREATING = "Creating"
-    RUNNING = "Running"
-    DELETING = "Deleting"
-    FAILED = "Failed"
-
-
-CONDITIONS = {
-    Phase.CREATING: ["Progressing"],
-    Phase.RUNNING: ["Ok"],
-    Phase.DELETING: ["Progressing"],
-    Phase.FAILED: ["Unknown"],
+Phase = Literal["Creating", "Running", "Deleting", "Failed"]
+"""A registry's Status.Phase (docs 6420/115066)."""
+CONDITIONS: dict[Phase, str] = {
+    "Creating": "Progressing",
+    "Running": "Ok",
+    "Deleting": "Progressing",
+    "Failed": "Unknown",
 }
 """Status.Conditions that go with a phase (docs 6420/115066)."""
-
-
-class VpcStatus(StrEnum):
-    """The status of a VPC's access to a registry."""
-
-    ENABLING = "Enabling"
-    ENABLED = "Enabled"
-    DISABLING = "Disabling"
-    FAILED = "Failed"
 
 
 def timestamp() -> str:
@@ -47,39 +33,45 @@ def timestamp() -> str:
     return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@dataclass(kw_only=True)
-class VpcAccess:
-    """Access of one VPC to a registry."""
+class Change:
+    """A state that is reached after some seconds, and the one until then."""
 
-    vpc_id: str
-    subnet_id: str
-    account_id: int
-    ip: str
-    region: str
-    status: VpcStatus = VpcStatus.ENABLING
-    created: str = field(default_factory=timestamp)
-    turn: int = 0
-    """Grows with each change, so that a change that was overtaken can tell."""
+    def __init__(self, meanwhile: str, then: str, seconds: float) -> None:
+        self._meanwhile, self._then = meanwhile, then
+        self._over = time.monotonic() + seconds
+
+    @property
+    def state(self) -> str:
+        """The present one."""
+        return self._meanwhile if time.monotonic() < self._over else self._then
 
 
-@dataclass(frozen=True, kw_only=True)
-class Namespace:
-    """A namespace of a registry."""
+class Tag(Parameters):
+    """A tag of a registry."""
 
-    name: str
-    project: str
-    access_level: AccessLevel
-    created: str = field(default_factory=timestamp)
+    key: str
+    value: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProxyCache:
-    """What a proxy registry is in front of. The password is used up at creation, not kept."""
+def _each_key_once(tags: Sequence[Tag]) -> Sequence[Tag]:
+    if len({tag.key for tag in tags}) != len(tags):
+        raise ValueError("a key must not be there twice")
+    return tags
 
-    type: ProxyType
-    endpoint: str
-    username: str
-    skip_ssl_verify: bool
+
+class ProxyCache(Parameters):
+    """What a proxy registry is in front of (ProxyCacheSpec, docs 6420/113745)."""
+
+    type: Literal["DockerHub", "DockerRegistry"]
+    endpoint: UpstreamEndpoint = "https://registry-1.docker.io"
+    username: str = ""
+    password: str = Field(default="", exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if bool(self.username) != bool(self.password):
+            raise ValueError("Username and Password must both be there or neither")
+        return self
 
     @property
     def host(self) -> str:
@@ -92,33 +84,64 @@ class ProxyCache:
         return self.type == "DockerHub" and not self.username
 
 
+class RegistrySpec(Parameters):
+    """What a registry is created with, and ListRegistries shows of it."""
+
+    name: RegistryName
+    type: Edition = "Enterprise"
+    project: str = "default"
+    resource_tags: Annotated[Sequence[Tag], AfterValidator(_each_key_once)] = ()
+    proxy_cache_enabled: bool = False
+    proxy_cache: ProxyCache | None = None
+
+
+class Namespace(Parameters):
+    """A namespace of a registry, as it is created and ListNamespaces shows it."""
+
+    name: NamespaceName
+    project: str = "default"
+    repository_default_access_level: AccessLevel = "Private"
+    create_time: str = Field(default_factory=timestamp)
+
+
+@dataclass(kw_only=True)
+class VpcAccess:
+    """Access of one VPC to a registry."""
+
+    subnet_id: str
+    account_id: int
+    change: Change
+
+
 @dataclass(kw_only=True)
 class Registry:
     """One registry; also what its gate decides by."""
 
-    name: str
+    spec: RegistrySpec
     region: str
-    type: Edition
-    project: str
-    tags: list[dict[str, str]]
-    proxy_cache: ProxyCache | None
     username: str
     password: str | None = field(default=None, repr=False)
-    user_active: bool = False
-    phase: Phase = Phase.CREATING
+    user: Change = field(default_factory=lambda: Change("", "Inactive", 0))
+    phase: Phase = "Creating"
     created: str = field(default_factory=timestamp)
     namespaces: dict[str, Namespace] = field(default_factory=dict)
-    vpcs: dict[str, VpcAccess] = field(default_factory=dict)
+    _vpcs: dict[str, VpcAccess] = field(default_factory=dict, init=False)
 
     @property
     def domain(self) -> str:
         """The host name that images are pulled from."""
-        return f"{self.name}-{self.region}.cr.volces.com"
+        return f"{self.spec.name}-{self.region}.cr.volces.com"
 
     @property
     def upstream(self) -> str:
         """The host it is a proxy of; empty for a registry that is none."""
-        return self.proxy_cache.host if self.proxy_cache else ""
+        return self.spec.proxy_cache.host if self.spec.proxy_cache else ""
+
+    @property
+    def vpcs(self) -> dict[str, VpcAccess]:
+        """The VPCs that are let in, or on their way in or out, by id."""
+        self._vpcs = {name: vpc for name, vpc in self._vpcs.items() if vpc.change.state}
+        return self._vpcs
 
     @property
     def reachable(self) -> bool:
@@ -127,57 +150,23 @@ class Registry:
         A Micro registry is open within the region; an Enterprise one only to VPCs whose access
         is Enabled (the vendor's page, step 1.3). The rehearsal's clients stand for all of them.
         """
-        return self.type == "Micro" or any(
-            vpc.status is VpcStatus.ENABLED for vpc in self.vpcs.values()
+        return self.spec.type == "Micro" or any(
+            vpc.change.state == "Enabled" for vpc in self.vpcs.values()
         )
 
     def access_level(self, namespace: str) -> AccessLevel | None:
         """Return the access level of a namespace, None when there is no such namespace."""
         found = self.namespaces.get(namespace)
-        return found.access_level if found else None
+        return found.repository_default_access_level if found else None
 
     def describe(self) -> dict[str, Any]:
         """Return the registry as ListRegistries shows it: no password of either kind."""
-        described: dict[str, Any] = {
-            "Name": self.name,
-            "Type": self.type,
-            "Project": self.project,
-            "ResourceTags": self.tags,
+        described = self.spec.model_dump(by_alias=True, exclude_none=True)
+        if self.spec.proxy_cache:
+            described["ProxyCache"]["SkipSSLVerify"] = False
+        return {
+            **described,
             "CreateTime": self.created,
             "ChargeType": "PostCharge",
-            "RenewType": "",
-            "ExpireTime": "",
-            "Status": {"Phase": self.phase.value, "Conditions": CONDITIONS[self.phase]},
-            "ProxyCacheEnabled": self.proxy_cache is not None,
+            "Status": {"Phase": self.phase, "Conditions": [CONDITIONS[self.phase]]},
         }
-        if self.proxy_cache is not None:
-            described["ProxyCache"] = {
-                "Type": self.proxy_cache.type,
-                "Endpoint": self.proxy_cache.endpoint,
-                "Username": self.proxy_cache.username,
-                "SkipSSLVerify": self.proxy_cache.skip_ssl_verify,
-            }
-        return described
-
-
-class Account:
-    """All registries of the emulated account, by region and name."""
-
-    def __init__(self) -> None:
-        self._registries: dict[tuple[str, str], Registry] = {}
-
-    def add(self, registry: Registry) -> None:
-        """Add a registry; its name must be free in its region."""
-        self._registries[registry.region, registry.name] = registry
-
-    def remove(self, registry: Registry) -> None:
-        """Remove a registry."""
-        self._registries.pop((registry.region, registry.name), None)
-
-    def find(self, region: str, name: str) -> Registry | None:
-        """Return a registry, None when there is none of that name in the region."""
-        return self._registries.get((region, name))
-
-    def registries(self, region: str | None = None) -> list[Registry]:
-        """Return the registries of a region, or all, oldest first."""
-        return [found for found in self._registries.values() if region in (None, found.region)]
