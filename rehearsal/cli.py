@@ -19,26 +19,21 @@ from rich.console import Console
 
 from rehearsal import admit as admission
 from rehearsal import supervisor
-from rehearsal.cloud.registries.images import PublishError
 from rehearsal.cluster import node as real_node
-from rehearsal.cluster.node import CgroupError, Containerd, NetworkError, Programs
+from rehearsal.cluster.node import Containerd, Programs
 from rehearsal.deploy import stack as deploying
-from rehearsal.deploy.embedded import ApplyError
-from rehearsal.deploy.stack import STACK, NotDeployedError, PolicyEngine, Runner
+from rehearsal.deploy.stack import STACK, PolicyEngine, Runner
+from rehearsal.errors import RehearsalError
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts.build import PARTS, PartError, obtain
 from rehearsal.parts.debian import PackageError
-from rehearsal.preview import PreviewError
 from rehearsal.preview import preview as preview_of
 from rehearsal.preview import show as show_preview
-from rehearsal.processes import ProcessError
 from rehearsal.progress import Progress
-from rehearsal.proof import ProofError, in_force
+from rehearsal.proof import in_force
 from rehearsal.proof import prove as show_proof
 from rehearsal.stage import PARTS as NEEDED
 from rehearsal.stage import Run, api_client, end_on_interrupt, new_folder, stage
-from rehearsal.supervisor import NotUpError
-from rehearsal.wait import NotInTimeError
 
 app = typer.Typer(
     help="The whole stack on one machine, with no cloud account.",
@@ -69,14 +64,14 @@ NodeContainerd = Annotated[
 ]
 
 
-class UnavailableError(Exception):
+class UnavailableError(RehearsalError):
     """This machine cannot have a real node, and one was asked for; the message says why."""
 
 
 def _node(node: bool | None, containerd: Containerd | None, progress: Progress) -> Programs | None:
     """What the real node is made of; None where there is to be none, or can be none.
 
-    A machine that cannot have one is told of, and is an error where one was asked for
+    That a machine cannot have one is said, and is an error where one was asked for
     (UnavailableError). Past this point whatever fails is a fault of a part that should work.
     """
     if node is False:
@@ -102,24 +97,11 @@ def _programs(containerd: Containerd | None, progress: Progress) -> Programs:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn an expected failure into one line and an exit code."""
+def _errors_in_one_line() -> Iterator[None]:
+    """Show a failure that a person can do something about as one line, and exit with 1."""
     try:
         yield
-    except (
-        PartError,
-        UnavailableError,
-        NetworkError,
-        CgroupError,
-        PublishError,
-        ProcessError,
-        ApplyError,
-        NotDeployedError,
-        ProofError,
-        NotInTimeError,
-        NotUpError,
-        PreviewError,
-    ) as error:
+    except (PartError, RehearsalError) as error:
         typer.echo(f"rehearsal: {error}", err=True)
         raise typer.Exit(1) from None
 
@@ -133,7 +115,7 @@ def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContaine
     end_on_interrupt()
     progress = Progress()
 
-    with _told():
+    with _errors_in_one_line():
         with contextlib.ExitStack() as stack:
 
             def start() -> Run:
@@ -156,14 +138,14 @@ def preview(
     stack: Annotated[str, typer.Argument(help="The stack whose file is read.")] = STACK,
 ) -> None:
     """Show what a stack declares: no part, cluster or cloud is needed."""
-    with _told():
+    with _errors_in_one_line():
         show_preview(stack, preview_of(CHECKOUT, stack), Console(highlight=False))
 
 
 @app.command()
 def parts() -> None:
     """Only have every part built and ready."""
-    with _told():
+    with _errors_in_one_line():
         obtain(PARTS, Progress())
 
 
@@ -175,7 +157,7 @@ def up(node: Node = None, containerd: NodeContainerd = None) -> None:
         *((f"--containerd={containerd}",) if containerd else ()),
     ]
     end_on_interrupt()
-    with _told(), supervisor.held(new_folder(), options) as started:
+    with _errors_in_one_line(), supervisor.held(new_folder(), options) as started:
         exports = started.environment().items()
         typer.echo("\n".join(f"export {name}={shlex.quote(value)}" for name, value in exports))
 
@@ -185,7 +167,7 @@ def hold(folder: Path, node: Node = None, containerd: NodeContainerd = None) -> 
     """Start all parts and hold them until asked to stop."""
     end_on_interrupt()
     progress = Progress()
-    with _told(), stage(folder, progress, node=_node(node, containerd, progress)):
+    with _errors_in_one_line(), stage(folder, progress, node=_node(node, containerd, progress)):
         signal.pause()
 
 
@@ -204,7 +186,7 @@ def deploy(
 
     What an earlier deployment left and this one does not declare is deleted.
     """
-    with _told():
+    with _errors_in_one_line():
         outputs = deploying.deploy(
             current(),
             runner or deploying.default_runner(),
@@ -224,7 +206,7 @@ def _key_and_value(text: str) -> tuple[str, str]:
 @app.command()
 def prove() -> None:
     """Show that the deployed stack works."""
-    with _told():
+    with _errors_in_one_line():
         started = current()
         show_proof(started, deploying.outputs_of(started), Progress())
 
@@ -239,7 +221,7 @@ def admit(
 ) -> None:
     """Image references on standard input → what the API server admits, a JSON line each."""
     if policy_engine is not None:
-        with _told():
+        with _errors_in_one_line():
             started = current()
             runner = deploying.runner_of(started)
             outputs = deploying.deploy(started, runner, Progress(), policy_engine.config())

@@ -17,3 +17,10 @@ def cache() -> Path:
     """The per-user cache of built parts (`XDG_CACHE_HOME`, else `~/.cache`)."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "vke-dockerhub-proxy"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file only its owner can read, from its first moment."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(text)

@@ -24,6 +24,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from rehearsal.deploy import embedded, stack_file
+from rehearsal.errors import RehearsalError
 
 IS_NOT = (
     "This is the program run on its own: no Pulumi CLI, no comparison with what is deployed,"
@@ -37,7 +38,7 @@ _LONGEST = 200
 """Characters of a setting that are shown."""
 
 
-class PreviewError(Exception):
+class PreviewError(RehearsalError):
     """The stack cannot be shown; the message says why."""
 
 

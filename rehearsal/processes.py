@@ -9,17 +9,17 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psutil
 
 from rehearsal import wait
+from rehearsal.errors import RehearsalError
 
 _GRACE_SECONDS = 5.0
 
 
-class ProcessError(Exception):
+class ProcessError(RehearsalError):
     """A process ended or did not become ready; the message names its log file."""
 
 
@@ -69,12 +69,7 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name in reversed(list(self._started)):
             self.stop(name)
 

@@ -22,6 +22,7 @@ from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.kyverno import ADMISSION
 from rehearsal.deploy.stack import stack_config
+from rehearsal.errors import RehearsalError
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
@@ -31,7 +32,7 @@ _OPT_OUT = {"vke-dockerhub-proxy/redirect": "disabled"}
 _IN_FORCE_SECONDS = 15
 
 
-class ProofError(Exception):
+class ProofError(RehearsalError):
     """What should have happened did not; the message says what was seen."""
 
 

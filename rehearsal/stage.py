@@ -24,7 +24,7 @@ from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES, SampleImage
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import node as real_node
-from rehearsal.locations import CHECKOUT, RUNS
+from rehearsal.locations import CHECKOUT, RUNS, write_private
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes, end_strays
 from rehearsal.progress import Progress
@@ -81,7 +81,7 @@ class Run(BaseModel):
     def save(self) -> None:
         """Write it to its folder, all of it or nothing."""
         partial = self.folder / "run.json.partial"
-        control_plane.write_private(partial, self.model_dump_json(indent=1))
+        write_private(partial, self.model_dump_json(indent=1))
         partial.rename(self.folder / "run.json")
 
     @classmethod
@@ -289,7 +289,7 @@ def _start_volcengine(
             **({"addresses": network.registries, "port": 443} if network else {}),
         },
     }
-    control_plane.write_private(config, json.dumps(document))
+    write_private(config, json.dumps(document))
     processes.start(
         "volcengine",
         [sys.executable, "-m", "rehearsal.cloud.api", "--config", config],

@@ -15,6 +15,7 @@ import psutil
 
 from rehearsal import wait
 from rehearsal.cluster import node as real_node
+from rehearsal.errors import RehearsalError
 from rehearsal.locations import CHECKOUT
 from rehearsal.processes import end_group, end_strays
 from rehearsal.stage import Run
@@ -23,7 +24,7 @@ _START_SECONDS = 3600.0
 _STOP_SECONDS = 60.0
 
 
-class NotUpError(Exception):
+class NotUpError(RehearsalError):
     """A stage could not be started; the message names the log that says why."""
 
 

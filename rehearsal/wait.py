@@ -15,10 +15,12 @@ from tenacity import (
     wait_fixed,
 )
 
+from rehearsal.errors import RehearsalError
+
 T = TypeVar("T")
 
 
-class NotInTimeError(Exception):
+class NotInTimeError(RehearsalError):
     """What was waited for did not come; the message names it, and the last reason against it."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 import ssl
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from kubernetes import client
 from kubernetes import config as kubernetes_config
 
 from rehearsal.cloud.registries.certificates import Authority, self_signed_client
+from rehearsal.locations import write_private
 from rehearsal.processes import Processes, free_port
 
 PARTS = ("etcd", "kubernetes", "kwok")
@@ -308,10 +308,3 @@ def _write_service_account_key(path: Path) -> None:
             serialization.NoEncryption(),
         ).decode(),
     )
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file only its owner can read, from its first moment."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as out:
-        out.write(text)

@@ -35,8 +35,8 @@ from rehearsal.cluster.control_plane import (
     ControlPlane,
     client_of,
     kubeconfig,
-    write_private,
 )
+from rehearsal.locations import write_private
 from rehearsal.processes import ProcessError, Processes, free_port
 
 _WEBHOOKS = "webhook.kyverno.io/managed-by=kyverno"

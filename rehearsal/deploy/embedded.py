@@ -26,17 +26,18 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import SETTINGS, get_root_resource, set_root_resource
 from pulumi.runtime.stack import Stack, run_pulumi_func
 
-from rehearsal.cluster.control_plane import write_private
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
 from rehearsal.deploy.resources import Deployed
 from rehearsal.deploy.stack_file import StackConfig
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
+from rehearsal.errors import RehearsalError
+from rehearsal.locations import write_private
 from rehearsal.progress import Progress
 
 _MARK, _SECRET = rpc._special_sig_key, rpc._special_secret_sig  # noqa: SLF001 - no public names
 
 
-class ApplyError(Exception):
+class ApplyError(RehearsalError):
     """A resource could not be applied or deleted; the message names it."""
 
 

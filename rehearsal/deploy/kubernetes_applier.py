@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 from kubernetes import client, dynamic
 
-from rehearsal.cluster.control_plane import client_of, write_private
+from rehearsal.cluster.control_plane import client_of
 from rehearsal.deploy.resources import Applied
+from rehearsal.locations import write_private
 
 _FIELD_MANAGER = "rehearsal"
 _WAIT_FOR = "pulumi.com/waitFor"

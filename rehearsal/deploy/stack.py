@@ -15,12 +15,12 @@ import psutil
 import yaml
 from pulumi import automation
 
-from rehearsal.cluster.control_plane import write_private
 from rehearsal.deploy import embedded
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
 from rehearsal.deploy.stack_file import StackConfig, changed, read
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
-from rehearsal.locations import CHECKOUT
+from rehearsal.errors import RehearsalError
+from rehearsal.locations import CHECKOUT, write_private
 from rehearsal.parts.build import obtain
 from rehearsal.processes import end_all
 from rehearsal.progress import Progress
@@ -31,7 +31,7 @@ STACK_FILE = f"Pulumi.{STACK}.yaml"
 _OUTPUTS = "outputs.json"
 
 
-class NotDeployedError(Exception):
+class NotDeployedError(RehearsalError):
     """The stack is not deployed on this stage; the message says how to deploy it."""
 
     def __init__(self) -> None:

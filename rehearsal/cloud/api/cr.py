@@ -15,6 +15,7 @@ from rehearsal.cloud.api.parameters import Page, Parameters
 from rehearsal.cloud.api.rules import Password
 from rehearsal.cloud.api.state import Change, Namespace, Registry, RegistrySpec, VpcAccess
 from rehearsal.cloud.registries.plane import DataPlane
+from rehearsal.processes import ProcessError
 
 SERVICE = "cr"
 VERSION = "2022-05-12"
@@ -143,7 +144,7 @@ class CrApi:
         if self._data_plane and registry.spec.proxy_cache:
             try:
                 await self._data_plane.start_registry(registry)
-            except (OSError, RuntimeError) as error:
+            except (OSError, ProcessError) as error:
                 logger.warning("registry %s cannot be served: %s", registry.domain, error)
                 registry.phase = "Failed"
                 return

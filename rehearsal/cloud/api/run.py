@@ -11,7 +11,7 @@ from rehearsal.cloud.api.app import Emulator
 from rehearsal.cloud.api.config import EmulatorConfig
 from rehearsal.cloud.api.cr import CrApi
 from rehearsal.cloud.registries.names import NamesProxy
-from rehearsal.cloud.registries.plane import DataPlane, running
+from rehearsal.cloud.registries.plane import DataPlane
 from rehearsal.cloud.registries.serving import Listener
 
 
@@ -34,7 +34,8 @@ async def emulator(config: EmulatorConfig) -> AsyncIterator[Ready]:
         plane: DataPlane | None = None
         names_url: str | None = None
         if config.data_plane is not None:
-            plane = await stack.enter_async_context(running(config.data_plane))
+            plane = DataPlane(config.data_plane)
+            stack.push_async_callback(plane.stop)
             names = NamesProxy(plane.names)
             names_url = await names.start()
             stack.push_async_callback(names.stop)

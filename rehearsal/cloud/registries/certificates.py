@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from rehearsal.locations import write_private
 
 LIFETIME = dt.timedelta(days=30)
 CLOCK_SKEW = dt.timedelta(hours=1)
@@ -42,29 +43,18 @@ class Authority:
 
         The key may sign nothing but server certificates (path length 0).
         """
-        folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Rehearsal CA")])
-        now = dt.datetime.now(dt.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(now + LIFETIME)
+        name = _name("Rehearsal CA")
+        builder = (
+            _builder(name, name, key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
             )
-            .sign(key, hashes.SHA256())
         )
-        authority = cls(certificate=folder / "ca.crt", key=folder / "ca.key")
-        _write_key(authority.key, key)
-        authority.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return authority
+        written = _write(folder / "ca", builder.sign(key, hashes.SHA256()), key)
+        return cls(certificate=written.certificate, key=written.key)
 
     def context(self) -> ssl.SSLContext:
         """Return a TLS client context that trusts this authority alone."""
@@ -78,21 +68,13 @@ class Authority:
         """
         if not names:
             raise ValueError("a server certificate needs at least one name")
-        folder.mkdir(parents=True, exist_ok=True)
         issuer = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         issuer_key = serialization.load_pem_private_key(self.key.read_bytes(), password=None)
         if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
             raise TypeError(f"{self.key} holds no elliptic curve key")
         key = ec.generate_private_key(ec.SECP256R1())
-        now = dt.datetime.now(dt.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
-            .issuer_name(issuer.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(now + LIFETIME)
+        builder = (
+            _builder(_name(names[0][:64]), issuer.subject, key)
             .add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
@@ -101,14 +83,8 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
                 critical=False,
             )
-            .sign(issuer_key, hashes.SHA256())
         )
-        issued = ServerCertificate(
-            certificate=folder / f"{names[0]}.crt", key=folder / f"{names[0]}.key"
-        )
-        _write_key(issued.key, key)
-        issued.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return issued
+        return _write(folder / names[0], builder.sign(issuer_key, hashes.SHA256()), key)
 
 
 def self_signed_client(name: str, organization: str, folder: Path) -> ServerCertificate:
@@ -117,31 +93,36 @@ def self_signed_client(name: str, organization: str, folder: Path) -> ServerCert
     Kubernetes reads `name` as the user and `organization` as the group. The files are
     `<name>.crt` and `<name>.key` in `folder` (created if missing).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-        ]
+    subject = _name(name, organization)
+    builder = (
+        _builder(subject, subject, key)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
     )
+    return _write(folder / name, builder.sign(key, hashes.SHA256()), key)
+
+
+def _name(name: str, organization: str = "") -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    if organization:
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(attributes)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
-    certificate = (
+    return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
     )
-    server = ServerCertificate(certificate=folder / f"{name}.crt", key=folder / f"{name}.key")
-    _write_key(server.key, key)
-    server.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return server
 
 
 def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
@@ -168,12 +149,17 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def _write(
+    path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> ServerCertificate:
+    """Write `<path>.crt` and `<path>.key`, into a folder that is created if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = ServerCertificate(certificate=Path(f"{path}.crt"), key=Path(f"{path}.key"))
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
+    write_private(written.key, pem.decode())
+    written.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return written

@@ -10,6 +10,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehearsal.locations import write_private
+
 
 class PullError(RuntimeError):
     """crane could not pull an image; the text is what it said."""
@@ -56,18 +58,11 @@ class PullClient:
             index = json.loads((folder / "image" / "index.json").read_text())
             return str(index["manifests"][0]["digest"])
 
-    def digest(self, image: str, login: RegistryLogin | None = None) -> str:
-        """Resolve an image to its digest without pulling it. Raises PullError."""
-        with tempfile.TemporaryDirectory(prefix="pull-") as name:
-            return self._run(["digest", image], Path(name), login).strip()
-
     def _run(self, arguments: list[str], folder: Path, login: RegistryLogin | None) -> str:
         config = folder / "docker"
         config.mkdir(mode=0o700)
         if login is not None:
-            descriptor = os.open(config / "config.json", os.O_WRONLY | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(login.docker_config())
+            write_private(config / "config.json", login.docker_config())
         environment = {
             "HOME": str(folder),
             "PATH": os.defpath,

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rehearsal.errors import RehearsalError
+
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _LINKS = ("bin/sh", "bin/busybox", "bin/true", "bin/false", "bin/echo", "bin/sleep", "pause")
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -41,7 +43,7 @@ class SampleImage:
     """All point to this one image."""
     version: str
     """Goes into its labels and its layer, so that versions share no content."""
-    entrypoint: Sequence[str]
+    entrypoint: Sequence[str] = ("/usr/sbin/nginx",)
     command: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     host: str = DOCKER_HUB
@@ -65,24 +67,9 @@ class SampleImage:
 
 
 SAMPLE_IMAGES: Sequence[SampleImage] = (
-    SampleImage(
-        repository="library/nginx",
-        tags=("latest", "1.28"),
-        version="1.28",
-        entrypoint=("/usr/sbin/nginx",),
-    ),
-    SampleImage(
-        repository="library/nginx",
-        tags=("1.27",),
-        version="1.27",
-        entrypoint=("/usr/sbin/nginx",),
-    ),
-    SampleImage(
-        repository="library/nginx",
-        tags=("1.26",),
-        version="1.26",
-        entrypoint=("/usr/sbin/nginx",),
-    ),
+    SampleImage(repository="library/nginx", tags=("latest", "1.28"), version="1.28"),
+    SampleImage.named("docker.io/library/nginx:1.27"),
+    SampleImage.named("docker.io/library/nginx:1.26"),
     SampleImage(
         repository="library/busybox",
         tags=("latest", "1.37"),
@@ -94,7 +81,6 @@ SAMPLE_IMAGES: Sequence[SampleImage] = (
         repository="bitnami/redis",
         tags=("7.2", "latest"),
         version="7.2",
-        entrypoint=("/usr/sbin/nginx",),
         environment={"PORT": "6379"},
     ),
     SampleImage(repository="rehearsal/pause", tags=("1",), version="1", entrypoint=("/pause",)),
@@ -103,7 +89,7 @@ SAMPLE_IMAGES: Sequence[SampleImage] = (
 )
 
 
-class PublishError(RuntimeError):
+class PublishError(RehearsalError):
     """An image could not be created or pushed; the text says why."""
 
 

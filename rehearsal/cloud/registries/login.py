@@ -29,15 +29,10 @@ class AuthMode(StrEnum):
 class Login(Protocol):
     """The login of a registry as it is now."""
 
-    @property
-    def username(self) -> str:
-        """The one user."""
-        ...
-
-    @property
-    def password(self) -> str | None:
-        """The password; None while none has been set, then nobody can log in."""
-        ...
+    username: str
+    """The one user."""
+    password: str | None
+    """None while none has been set, then nobody can log in."""
 
 
 class LoginError(Exception):

@@ -6,22 +6,23 @@ import asyncio
 import contextlib
 import shutil
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rehearsal.cloud.registries import distribution
 from rehearsal.cloud.registries.access_log import AccessLog
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cloud.registries.distribution import RegistryConfig, RegistryProcess
 from rehearsal.cloud.registries.faults import DataFault, FaultKind, FaultState
 from rehearsal.cloud.registries.gate import Gate, Registry
 from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.cloud.registries.recorder import UpstreamRecorder
 from rehearsal.cloud.registries.serving import Listener
 from rehearsal.cloud.registries.upstream import names_of
+from rehearsal.processes import Processes
 
 
 class DataPlaneConfig(BaseModel):
@@ -62,20 +63,20 @@ class ProxyRegistry:
         address: str,
         config: DataPlaneConfig,
         recorder: UpstreamRecorder,
+        processes: Processes,
     ) -> None:
-        folder = config.work_dir / registry.domain
-        self._folder = folder
+        self._folder = config.work_dir / registry.domain
         self._config = config
         self._registry = registry
         self._faults = FaultState()
         self._recorder = recorder
-        self._hop = Listener(self._recorder)
-        self._cache: RegistryProcess | None = None
-        self._gate: Gate | None = None
+        self._processes = processes
         self._listener: Listener | None = None
-        self._hole: _BlackHole | None = None
-        self._address = address
-        self._log = AccessLog(folder / "access.log")
+        self._black_hole: _BlackHole | None = None
+        self._running = contextlib.AsyncExitStack()
+        self.address = address
+        """The IP address it is served on."""
+        self._log = AccessLog(self._folder / "access.log")
 
     @property
     def access_log(self) -> Path:
@@ -83,75 +84,71 @@ class ProxyRegistry:
         return self._log.path
 
     @property
-    def address(self) -> str:
-        """The IP address it is served on."""
-        return self._address
-
-    @property
     def endpoint(self) -> Endpoint:
         """Where its domain is really served. Raises RuntimeError before start()."""
-        if self._listener is None:
-            raise RuntimeError(f"{self._registry.domain} has not been started")
-        return Endpoint(host=self._address, port=self._listener.port)
+        return Endpoint(host=self.address, port=self._started().port)
 
     async def start(self) -> None:
-        """Start cache and gate. Raises RegistryStartError or OSError, with nothing left behind."""
+        """Start cache and gate. Raises ProcessError or OSError, with nothing left behind."""
+        domain, running = self._registry.domain, self._running
         try:
-            await self._hop.start()
-            self._cache = RegistryProcess(
-                RegistryConfig(
-                    folder=self._folder / "cache", remote_url=f"http://127.0.0.1:{self._hop.port}"
-                ),
+            running.push_async_callback(self._recorder.close)
+            upstream = await running.enter_async_context(Listener(self._recorder))
+            running.push_async_callback(asyncio.to_thread, self._processes.stop, domain)
+            port = await asyncio.to_thread(
+                distribution.start,
+                self._processes,
+                domain,
                 self._config.registry_binary,
+                self._folder / "cache",
+                remote_url=f"http://127.0.0.1:{upstream.port}",
             )
-            await self._cache.start()
-            self._gate = Gate(
+            gate = Gate(
                 self._registry,
-                cache_url=f"http://127.0.0.1:{self._cache.port}",
+                cache_url=f"http://127.0.0.1:{port}",
                 recorder=self._recorder,
                 log=self._log,
                 mode=self._config.auth,
                 faults=self._faults,
             )
-            self._listener = Listener(
-                self._gate,
-                host=self._address,
-                port=self._config.port,
-                tls=self._config.authority.issue([self._registry.domain], self._folder / "tls"),
+            running.push_async_callback(gate.close)
+            self._listener = await running.enter_async_context(
+                Listener(
+                    gate,
+                    host=self.address,
+                    port=self._config.port,
+                    tls=self._config.authority.issue([domain], self._folder / "tls"),
+                )
             )
-            await self._listener.start()
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
         """Stop all its servers. The content of the cache stays on disk."""
-        if self._hole is not None:
-            self._hole.close()
-        if self._listener is not None:
-            await self._listener.stop()
-        if self._gate is not None:
-            await self._gate.close()
-        if self._cache is not None:
-            await self._cache.stop()
-        await self._hop.stop()
-        await self._recorder.close()
+        self._close_black_hole()
+        await self._running.aclose()
 
     async def set_fault(self, fault: DataFault | None) -> None:
         """Put a fault in force in place of the one before; None heals the registry."""
+        listener = self._started()
+        self._faults.set(fault)
+        self._close_black_hole()
+        await listener.stop()
+        if fault is None or not fault.kind.is_of_listener:
+            await listener.start()
+        elif fault.kind is FaultKind.BLACK_HOLE:
+            self._black_hole = _BlackHole(self.address, listener.port)
+
+    def _started(self) -> Listener:
         if self._listener is None:
             raise RuntimeError(f"{self._registry.domain} has not been started")
-        self._faults.set(fault)
-        if self._hole is not None:
-            self._hole.close()
-            self._hole = None
-        if fault is not None and fault.kind.is_of_listener:
-            await self._listener.stop()
-            if fault.kind is FaultKind.BLACK_HOLE:
-                self._hole = _BlackHole(self._address, self._listener.port)
-        else:
-            await self._listener.stop()
-            await self._listener.start()
+        return self._listener
+
+    def _close_black_hole(self) -> None:
+        if self._black_hole is not None:
+            self._black_hole.close()
+            self._black_hole = None
 
 
 class DataPlane:
@@ -161,13 +158,14 @@ class DataPlane:
         self._config = config
         self._registries: dict[str, ProxyRegistry] = {}
         self._upstream_faults = {host: FaultState() for host in config.upstreams}
+        self._processes = Processes(config.work_dir / "logs")
         self._starting = asyncio.Lock()
 
     async def start_registry(self, registry: Registry) -> None:
         """Start the servers of a registry.
 
         Raises OSError when no address is left for it or no registry plays its upstream,
-        RegistryStartError when its cache does not come up.
+        ProcessError when its cache does not come up.
         """
         async with self._starting:
             url = self._config.upstreams.get(registry.upstream)
@@ -176,7 +174,8 @@ class DataPlane:
                 raise OSError(f"no registry here plays {registry.upstream}; those played: {known}")
             faults = self._upstream_faults[registry.upstream]
             recorder = UpstreamRecorder(url, self._config.authority, faults)
-            proxy = ProxyRegistry(registry, self._free_address(), self._config, recorder)
+            address = self._free_address()
+            proxy = ProxyRegistry(registry, address, self._config, recorder, self._processes)
             await proxy.start()
             self._registries[registry.domain] = proxy
 
@@ -225,39 +224,21 @@ class DataPlane:
         )
 
 
-@contextlib.asynccontextmanager
-async def running(config: DataPlaneConfig) -> AsyncIterator[DataPlane]:
-    """Give a data plane and stop all of it at the end."""
-    plane = DataPlane(config)
-    try:
-        yield plane
-    finally:
-        await plane.stop()
-
-
 class _BlackHole:
-    """A TCP address whose connection attempts get no answer.
+    """An IPv4 address whose connection attempts get no answer.
 
     A listening socket that is never accepted from, its queue filled: Linux then drops SYNs.
     """
 
-    _FILL = 4
-
     def __init__(self, host: str, port: int) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((host, port))
-        self._listener.listen(0)
-        self._fill = []
-        for _ in range(self._FILL):
-            client = socket.socket(family, socket.SOCK_STREAM)
+        self._sockets = [socket.create_server((host, port), backlog=0)]
+        for _ in range(4):
+            client = socket.socket()
             client.setblocking(False)
             client.connect_ex((host, port))
-            self._fill.append(client)
+            self._sockets.append(client)
 
     def close(self) -> None:
         """Answer again: close all its sockets."""
-        for client in self._fill:
-            client.close()
-        self._listener.close()
+        for each in self._sockets:
+            each.close()

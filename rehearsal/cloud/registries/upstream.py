@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehearsal.cloud.registries import distribution
 from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cloud.registries.distribution import RegistryConfig, listening_port
 from rehearsal.cloud.registries.images import DOCKER_HUB, SampleImage, publish
 from rehearsal.processes import Processes
 
@@ -54,24 +54,18 @@ def start(
         ProcessError: when it does not start; the message names its log file.
         PublishError: when an image cannot be published.
     """
-    served, _, port = address.rpartition(":")
-    config = RegistryConfig(
-        folder=folder / host,
-        address=address,
-        tls=authority.issue(
-            list(dict.fromkeys((*names_of(host), "localhost", "127.0.0.1", served))),
-            folder / host / "tls",
-        ),
-    )
+    served = address.rpartition(":")[0]
+    names = list(dict.fromkeys((*names_of(host), "localhost", "127.0.0.1", served)))
     name = f"upstream-{host}"
-    log = processes.logs / f"{name}.log"
-    processes.start(
+    port = distribution.start(
+        processes,
         name,
-        config.command(parts["registry"]),
-        ready=lambda: listening_port(log) is not None,
-        environment={"OTEL_TRACES_EXPORTER": "none"},
+        parts["registry"],
+        folder / host,
+        address=address,
+        tls=authority.issue(names, folder / host / "tls"),
     )
-    registry = f"{served}:{listening_port(log) or port}"
+    registry = f"{served}:{port}"
     digests = publish(
         [each for each in images if each.host == host],
         program=parts["nginx"],
@@ -80,4 +74,5 @@ def start(
         ca_certificate=authority.certificate,
         folder=folder / "images",
     )
+    log = processes.logs / f"{name}.log"
     return Upstream(host=host, url=f"https://{registry}", log=log, digests=digests)

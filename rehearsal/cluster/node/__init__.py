@@ -9,9 +9,8 @@ outside them stays as it was. Where it gets images and how it is reached:
 """
 
 from rehearsal.cluster.node.busybox import publish_busybox
-from rehearsal.cluster.node.cgroups import CgroupError
 from rehearsal.cluster.node.configuration import Containerd, Programs
-from rehearsal.cluster.node.network import Network, NetworkError
+from rehearsal.cluster.node.network import Network
 from rehearsal.cluster.node.node import (
     LABELS,
     NAME,
@@ -29,10 +28,8 @@ __all__ = [
     "LABELS",
     "NAME",
     "TAINT",
-    "CgroupError",
     "Containerd",
     "Network",
-    "NetworkError",
     "Programs",
     "RealNode",
     "clear",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rehearsal import wait
+from rehearsal.errors import RehearsalError
 
 _MOUNT = Path("/sys/fs/cgroup")
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
@@ -14,7 +15,7 @@ _OF_KUBELET = {"cpu", "cpuset", "hugetlb", "memory", "pids"}
 _EMPTY_SECONDS = 10.0
 
 
-class CgroupError(Exception):
+class CgroupError(RehearsalError):
     """A cgroup cannot be removed; the message names it."""
 
 

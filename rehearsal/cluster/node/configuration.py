@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from rehearsal.cluster.control_plane import ControlPlane, kubeconfig, write_private
+from rehearsal.cluster.control_plane import ControlPlane, kubeconfig
 from rehearsal.cluster.node.network import Network
+from rehearsal.locations import write_private
 
 PAUSE = "registry-1.docker.io/rehearsal/pause:1"
 """The sandbox image. By this name of Docker Hub, not `docker.io`, no mirror is asked for it."""

@@ -19,13 +19,15 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from rehearsal.errors import RehearsalError
+
 _RECORD = "network.json"
 _ALIAS_LENGTH = 255
 """What Linux keeps of a link's alias; a longer folder is cut in front."""
 _SUPERNET = ipaddress.IPv4Network("192.168.0.0/16")
 
 
-class NetworkError(Exception):
+class NetworkError(RehearsalError):
     """The network cannot be created; the message says what failed."""
 
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -22,14 +21,13 @@ from rehearsal.cluster.control_plane import (
     SERVICE_ADDRESS,
     ControlPlane,
     client_of,
-    write_private,
 )
 from rehearsal.cluster.node import cgroups, configuration, name_server
 from rehearsal.cluster.node.configuration import Containerd, Programs
 from rehearsal.cluster.node.inside import Spec
 from rehearsal.cluster.node.network import Network
 from rehearsal.cluster.node.support import NAMESPACES
-from rehearsal.locations import CHECKOUT
+from rehearsal.locations import CHECKOUT, write_private
 from rehearsal.parts import debian
 from rehearsal.parts.build import Profile, obtain
 from rehearsal.parts.debian import PackageError
@@ -76,12 +74,7 @@ class RealNode:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
