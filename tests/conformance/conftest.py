@@ -9,14 +9,12 @@ import pytest
 import yaml
 
 from components.types import Engine
-from rehearsal import wait
-from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane
 from rehearsal.cluster import kyverno as kyverno_stand_in
 from rehearsal.parts import build as parts
-from rehearsal.processes import Processes, free_port
+from rehearsal.processes import free_port
 from rehearsal.progress import Progress
-from tests.support.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess
+from tests.support.harness import WEBHOOK_TIMEOUT_SECONDS, Cluster, KyvernoProcess, small_cluster
 from tests.support.references import Oracle
 
 AUDITED = "audited"
@@ -35,56 +33,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def found_parts() -> dict[str, Path]:
-    return parts.obtain((*control_plane.PARTS, "kyverno", "helm"), Progress())
-
-
-@pytest.fixture(scope="package")
-def processes(folder: Path) -> Iterator[Processes]:
-    with Processes(folder / "logs") as running:
+def cluster(folder: Path) -> Iterator[Cluster]:
+    audited = {"level": "Metadata", "namespaces": [AUDITED]}
+    audit = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [audited]}
+    (folder / "audit.yaml").write_text(yaml.safe_dump(audit))
+    options = [
+        f"--audit-policy-file={folder / 'audit.yaml'}",
+        f"--audit-log-path={folder / 'audit.log'}",
+    ]
+    with small_cluster(folder, options=options) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
-def cluster(folder: Path, found_parts: dict[str, Path], processes: Processes) -> Iterator[Cluster]:
-    audited = {"level": "Metadata", "namespaces": [AUDITED]}
-    audit = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [audited]}
-    (folder / "audit.yaml").write_text(yaml.safe_dump(audit))
-    plane = control_plane.start(
-        processes,
-        found_parts,
-        folder / "plane",
-        Authority.create(folder / "authority"),
-        options=[
-            f"--audit-policy-file={folder / 'audit.yaml'}",
-            f"--audit-log-path={folder / 'audit.log'}",
-        ],
-    )
-    api = control_plane.client_of(plane.kubeconfig)
-    made = Cluster(plane=plane, kubectl_binary=found_parts["kubectl"], api=api)
-    made.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
-    wait.until(
-        lambda: made.kubectl("get", "serviceaccount", "default", check=False).returncode == 0,
-        "the default service account exists",
-    )
-    yield made
-    api.close()  # type: ignore[no-untyped-call]
-
-
-@pytest.fixture(scope="package")
-def kyverno(
-    folder: Path,
-    found_parts: dict[str, Path],
-    processes: Processes,
-    cluster: Cluster,
-) -> KyvernoProcess:
+def kyverno(folder: Path, cluster: Cluster) -> KyvernoProcess:
     """Kyverno of the pinned chart, as a process, with the webhook timeout of the policies.
 
     It reaches no registry: there is no proxy at its HTTPS_PROXY.
     """
     stand_in = kyverno_stand_in.install(
-        processes,
-        found_parts,
+        cluster.processes,
+        parts.obtain((*control_plane.PARTS, "kyverno", "helm"), Progress()),
         folder / "kyverno",
         cluster.plane,
         flags={"webhookTimeout": str(WEBHOOK_TIMEOUT_SECONDS)},

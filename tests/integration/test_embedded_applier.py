@@ -11,10 +11,8 @@ import pytest
 
 from rehearsal.cloud.api.config import Cluster
 from rehearsal.deploy import embedded
-from rehearsal.deploy.kubernetes_applier import KubernetesApplier
-from rehearsal.deploy.stack_file import StackConfig, changed, read
-from rehearsal.deploy.volcengine_applier import VolcengineApplier
-from rehearsal.progress import Progress
+from rehearsal.deploy.stack_file import changed, read
+from tests.support import programs
 from tests.support.volcengine_stage import RunningEmulator
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
@@ -47,19 +45,10 @@ def deploy(
 ) -> tuple[RunningEmulator, Deploy]:
     """An emulator, and what deploys the program on it with these namespaces."""
     api = start_emulator(clusters=clusters)
-    (tmp_path / "Pulumi.yaml").write_text("name: test\nruntime: python\nconfig: {}\n")
-    (tmp_path / "__main__.py").write_text(PROGRAM)
 
     def run(namespaces: dict[str, str], *, vpc: bool = True) -> None:
         config = {"test:namespaces": json.dumps(namespaces), "test:vpc": json.dumps(vpc)}
-        applier = embedded.Applier(
-            KubernetesApplier({}, tmp_path / "kubernetes"),
-            VolcengineApplier(api.environment),
-            Progress(),
-            tmp_path / "deployed.json",
-        )
-        stack = StackConfig(values=config, secret_keys=frozenset())
-        embedded.deploy(tmp_path, "test", stack, applier)
+        programs.deploy(PROGRAM, tmp_path, config=config, environment=api.environment)
 
     return api, run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,10 @@ from components.kyverno import RELEASE, KyvernoArgs, chart_values, check_free
 from rehearsal import wait
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
-from tests.support.harness import Cluster, small_cluster
+from tests.support.harness import Cluster
 from tests.support.kyverno_charts import OTHERS_POLICY, chart
 
 VERSION = "1.19.1"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with small_cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def api(cluster: Cluster) -> ApiServer:
-    return ApiServer(cluster.plane.kubeconfig.read_text())
 
 
 class Helm:
@@ -71,28 +59,28 @@ def helm(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Helm:
     return Helm(cluster, tmp_path_factory.mktemp("helm"))
 
 
-def test_a_cluster_without_a_kyverno_is_free(api: ApiServer) -> None:
-    check_free(api, "kyverno")
+def test_a_cluster_without_a_kyverno_is_free(api_server: ApiServer) -> None:
+    check_free(api_server, "kyverno")
 
 
 def test_a_namespace_that_is_there_already_is_named_with_what_to_do(
-    cluster: Cluster, api: ApiServer
+    cluster: Cluster, api_server: ApiServer
 ) -> None:
     cluster.kubectl("create", "namespace", "kyverno")
     try:
         with pytest.raises(pulumi.RunError, match=r"namespace 'kyverno' already") as refused:
-            check_free(api, "kyverno")
+            check_free(api_server, "kyverno")
         assert "kyverno.install to false" in str(refused.value)
     finally:
         cluster.kubectl("delete", "namespace", "kyverno")
 
 
 def test_kyverno_goes_and_comes_again_elsewhere_and_the_policies_of_others_stay(
-    cluster: Cluster, api: ApiServer, helm: Helm
+    cluster: Cluster, api_server: ApiServer, helm: Helm
 ) -> None:
     helm.install("security")
     with pytest.raises(pulumi.RunError, match=r"has a Kyverno already \(security/kyverno-adm"):
-        check_free(api, "kyverno")
+        check_free(api_server, "kyverno")
     _delete_webhooks(cluster)  # kwok's Pods answer none
     apply = ("apply", "-f", "-")
     wait.until(
@@ -101,7 +89,7 @@ def test_kyverno_goes_and_comes_again_elsewhere_and_the_policies_of_others_stay(
     )
     helm.uninstall("security")
     assert _policies(cluster) == ["team-b-require-labels"]
-    check_free(api, "kyverno")
+    check_free(api_server, "kyverno")
     helm.install("kyverno")
     assert _policies(cluster) == ["team-b-require-labels"]
 

@@ -19,23 +19,12 @@ from components.labels import LABELS
 from components.pull_check import JOB, await_job, pod_spec
 from components.types import DOCKER_HUB, Engine, name_for
 from rehearsal import wait
-from tests.support.harness import DOMAIN, Cluster, small_cluster
+from tests.support.harness import DOMAIN, Cluster
 
 IMAGE = f"{DOMAIN}/library/busybox:latest"
 LONG_HOST = f"{'a' * 47}.io"
 """As long as the settings let a host be: its Job's name becomes the value of a label."""
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with small_cluster(tmp_path_factory.mktemp("cluster")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def api(cluster: Cluster) -> ApiServer:
-    return ApiServer(cluster.plane.kubeconfig.read_text())
 
 
 @pytest.fixture
@@ -46,13 +35,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl(
         "apply", "-f", "-", document={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     )
-    wait.until(
-        lambda: (
-            cluster.kubectl("get", "serviceaccount", "default", "-n", name, check=False).returncode
-            == 0
-        ),
-        "the namespace has its service account",
-    )
+    cluster.await_service_account(name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -70,7 +53,9 @@ def job(cluster: Cluster, namespace: str, spec: Any, host: str = DOCKER_HUB) -> 
     )
 
 
-def test_the_checks_pod_is_admitted_at_the_level_restricted(api: ApiServer, namespace: str) -> None:
+def test_the_checks_pod_is_admitted_at_the_level_restricted(
+    api_server: ApiServer, namespace: str
+) -> None:
     manifest: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -78,26 +63,28 @@ def test_the_checks_pod_is_admitted_at_the_level_restricted(api: ApiServer, name
         "spec": pod_spec(IMAGE),
     }
     path = f"/api/v1/namespaces/{namespace}/pods"
-    assert api.create(path, manifest, dry_run=True)["spec"]["containers"][0]["image"] == IMAGE
+    assert (
+        api_server.create(path, manifest, dry_run=True)["spec"]["containers"][0]["image"] == IMAGE
+    )
     del manifest["spec"]["securityContext"]
     with pytest.raises(ApiServerError, match="violates PodSecurity") as refused:
-        api.create(path, manifest, dry_run=True)
+        api_server.create(path, manifest, dry_run=True)
     assert refused.value.status == 403
 
 
 def test_each_proxys_check_that_runs_ends_the_wait_for_it(
-    cluster: Cluster, api: ApiServer, namespace: str
+    cluster: Cluster, api_server: ApiServer, namespace: str
 ) -> None:
     job(cluster, namespace, pod_spec(IMAGE))
     job(cluster, namespace, pod_spec(IMAGE, (), ["version"]), LONG_HOST)
     for host in (DOCKER_HUB, LONG_HOST):
-        await_job(api, namespace, host, seconds=60)
+        await_job(api_server, namespace, host, seconds=60)
     with pytest.raises(pulumi.RunError, match=r"the pull check of ghcr\.io's proxy failed"):
-        await_job(api, namespace, "ghcr.io", seconds=1)
+        await_job(api_server, namespace, "ghcr.io", seconds=1)
 
 
 def test_a_pod_the_cluster_refuses_is_named(
-    cluster: Cluster, api: ApiServer, namespace: str
+    cluster: Cluster, api_server: ApiServer, namespace: str
 ) -> None:
     spec = pod_spec(IMAGE)
     del spec["securityContext"]
@@ -105,7 +92,7 @@ def test_a_pod_the_cluster_refuses_is_named(
     with pytest.raises(
         pulumi.RunError, match=r"lets no Pod of the check be created: .*PodSecurity"
     ):
-        await_job(api, namespace, seconds=10)
+        await_job(api_server, namespace, seconds=10)
 
 
 @pytest.mark.parametrize(
@@ -116,22 +103,22 @@ def test_a_pod_the_cluster_refuses_is_named(
     ],
 )
 def test_a_tainted_node_is_used_or_named(
-    cluster: Cluster, api: ApiServer, namespace: str, effect: str, runs: bool
+    cluster: Cluster, api_server: ApiServer, namespace: str, effect: str, runs: bool
 ) -> None:
     cluster.kubectl("taint", "node", "node-a", f"gpu=only:{effect}")
     try:
         job(cluster, namespace, pod_spec(IMAGE))
         if runs:
-            await_job(api, namespace, seconds=60)
+            await_job(api_server, namespace, seconds=60)
         else:
             with pytest.raises(pulumi.RunError, match=r"no node .* untolerated taint"):
-                await_job(api, namespace, seconds=10)
+                await_job(api_server, namespace, seconds=10)
     finally:
         cluster.kubectl("taint", "node", "node-a", "gpu-")
 
 
 def test_a_pull_that_fails_is_said_in_the_kubelets_words(
-    cluster: Cluster, api: ApiServer, namespace: str
+    cluster: Cluster, api_server: ApiServer, namespace: str
 ) -> None:
     job(cluster, namespace, {**pod_spec(IMAGE), "nodeName": "a-node-nobody-plays"})
     core = client.CoreV1Api(cluster.api)
@@ -162,7 +149,7 @@ def test_a_pull_that_fails_is_said_in_the_kubelets_words(
     kubelet = threading.Thread(target=pull_failed)
     kubelet.start()
     with pytest.raises(pulumi.RunError, match=f"nodes find no address of {DOMAIN}") as failed:
-        await_job(api, namespace, seconds=10)
+        await_job(api_server, namespace, seconds=10)
     kubelet.join()
     assert "no such host" in str(failed.value)
     assert "`pulumi up` runs the check again" in str(failed.value)
@@ -171,15 +158,15 @@ def test_a_pull_that_fails_is_said_in_the_kubelets_words(
 EXPECTED = Expected(written="docker.io/library/dry-run:1", admitted=f"{DOMAIN}/library/dry-run:1")
 
 
-def test_a_policy_that_is_not_in_force_stops_the_update(api: ApiServer) -> None:
+def test_a_policy_that_is_not_in_force_stops_the_update(api_server: ApiServer) -> None:
     with pytest.raises(NotInForceError, match=r"docker\.io/library/dry-run:1 is admitted as"):
-        await_redirect(api, EXPECTED, seconds=4)
+        await_redirect(api_server, EXPECTED, seconds=4)
 
 
-def test_a_policy_in_force_ends_the_wait(cluster: Cluster, api: ApiServer) -> None:
+def test_a_policy_in_force_ends_the_wait(cluster: Cluster, api_server: ApiServer) -> None:
     with cluster.policy(Engine.MUTATING_ADMISSION_POLICY):
         began = time.monotonic()
-        await_redirect(api, EXPECTED)
+        await_redirect(api_server, EXPECTED)
         assert LEAST_SECONDS <= time.monotonic() - began < 20
 
 

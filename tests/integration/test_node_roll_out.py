@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -15,16 +12,9 @@ from components.api_server import ApiServer
 from components.labels import NODES_NAMESPACE
 from components.node_mirror import DAEMON_SET, EXCLUDE_LABEL
 from components.node_roll_out import await_nodes
-from rehearsal.cloud.registries.certificates import Authority
-from rehearsal.cluster import control_plane
-from rehearsal.deploy import embedded
-from rehearsal.deploy.kubernetes_applier import KubernetesApplier
-from rehearsal.deploy.stack_file import StackConfig
-from rehearsal.deploy.volcengine_applier import VolcengineApplier
-from rehearsal.parts.build import obtain
-from rehearsal.processes import Processes
-from rehearsal.progress import Progress
+from rehearsal.cloud.registries.client import RegistryLogin
 from tests.support.harness import Cluster
+from tests.support.programs import roll_out_node_mirror
 
 LEFT_OUT = f"{EXCLUDE_LABEL}=disabled"
 OTHERS: dict[str, dict[str, str]] = {
@@ -37,53 +27,16 @@ OTHERS: dict[str, dict[str, str]] = {
 }
 """Nodes with a Pod on which it would never be ready: nothing runs there."""
 SIZE = {"cpu": "4", "memory": "8Gi", "pods": "100"}
-NO_ACCOUNT = {
-    "VOLCENGINE_ACCESS_KEY": "none",
-    "VOLCENGINE_SECRET_KEY": "none",
-    "VOLCENGINE_REGION": "cn-beijing",
-    "VOLCENGINE_ENDPOINT": "127.0.0.1:9",
-}
-PROGRAM = """\
-import json
-import pulumi
-import pulumi_kubernetes
-from components.node_mirror import NodeMirror, NodeMirrorArgs
-from components.types import Access, Proxy
-kubeconfig = json.loads({kubeconfig!r})
-provider = pulumi_kubernetes.Provider("nodes", kubeconfig=kubeconfig)
-access = {{"library": Access.PUBLIC}}
-args = NodeMirrorArgs(
-    proxies=[Proxy(host="docker.io", domain="hub.example", namespaces=access)],
-    image="hub.example/library/busybox:1.37",
-    kubeconfig=kubeconfig,
-)
-NodeMirror("nodes", args, pulumi.ResourceOptions(providers=[provider]))
-"""
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane with a node of kwok's, and others on which nothing runs."""
-    folder = tmp_path_factory.mktemp("plane")
-    parts = obtain(control_plane.PARTS, Progress())
-    with Processes(folder / "logs") as processes:
-        authority = Authority.create(folder / "authority")
-        plane = control_plane.start(
-            processes, parts, folder / "plane", authority, node_selector="type=kwok"
-        )
-        api = control_plane.client_of(plane.kubeconfig)
-        made = Cluster(plane=plane, kubectl_binary=parts["kubectl"], api=api)
-        made.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
-        for name, labels in OTHERS.items():
-            make_node(made, name, labels)
-        roll_out(made, folder)
-        yield made
-        api.close()  # type: ignore[no-untyped-call]
-
-
-@pytest.fixture(scope="module")
-def api(cluster: Cluster) -> ApiServer:
-    return ApiServer(cluster.plane.kubeconfig.read_text())
+def cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """One with nodes beside on which nothing runs, and a NodeMirror rolled out to it."""
+    for name, labels in OTHERS.items():
+        make_node(cluster, name, labels)
+    login = RegistryLogin(domain="hub.example", username="", password="")
+    roll_out_node_mirror(tmp_path_factory.mktemp("program"), cluster.plane.kubeconfig, login)
+    return cluster
 
 
 def make_node(cluster: Cluster, name: str, labels: dict[str, str]) -> None:
@@ -97,49 +50,32 @@ def make_node(cluster: Cluster, name: str, labels: dict[str, str]) -> None:
     cluster.kubectl("apply", "-f", "-", document=document)
 
 
-def roll_out(cluster: Cluster, folder: Path) -> None:
-    """Roll a NodeMirror out, as a stack does; its hook waits for the nodes."""
-    program = folder / "program"
-    program.mkdir()
-    (program / "Pulumi.yaml").write_text("name: test\nruntime: python\nconfig: {}\n")
-    kubeconfig = json.dumps(cluster.plane.kubeconfig.read_text())
-    (program / "__main__.py").write_text(PROGRAM.format(kubeconfig=kubeconfig))
-    parts = obtain(("kubernetes", "helm"), Progress())
-    applier = embedded.Applier(
-        KubernetesApplier(parts, folder / "engine"),
-        VolcengineApplier(NO_ACCOUNT),
-        Progress(),
-        folder / "deployed.json",
-    )
-    embedded.deploy(program, "test", StackConfig(values={}, secret_keys=frozenset()), applier)
-
-
-def wait_for_nodes(api: ApiServer, seconds: float = 90) -> None:
-    await_nodes(api, NODES_NAMESPACE, DAEMON_SET, LEFT_OUT, seconds=seconds)
+def wait_for_nodes(api_server: ApiServer, seconds: float = 90) -> None:
+    await_nodes(api_server, NODES_NAMESPACE, DAEMON_SET, LEFT_OUT, seconds=seconds)
 
 
 def test_virtual_nodes_and_those_left_out_have_no_pod_and_are_not_waited_for(
-    cluster: Cluster, api: ApiServer
+    cluster: Cluster, api_server: ApiServer
 ) -> None:
-    wait_for_nodes(api)
+    wait_for_nodes(api_server)
     pods: Any = client.CoreV1Api(cluster.api).list_namespaced_pod(NODES_NAMESPACE)
     assert [each.spec.node_name for each in pods.items] == ["node-a"]
 
 
 def test_a_node_that_is_not_ready_is_named_in_time_until_it_is_left_out(
-    cluster: Cluster, api: ApiServer
+    cluster: Cluster, api_server: ApiServer
 ) -> None:
     make_node(cluster, "dead-1", {})
     with pytest.raises(pulumi.RunError, match="dead-1: its Pod does not run") as failed:
-        wait_for_nodes(api, seconds=5)
+        wait_for_nodes(api_server, seconds=5)
     assert "node-a" not in str(failed.value)
     assert f"kubectl label node <name> {LEFT_OUT}" in str(failed.value)
     cluster.kubectl("label", "node", "dead-1", LEFT_OUT)
-    wait_for_nodes(api)
+    wait_for_nodes(api_server)
 
 
 def test_a_node_that_is_refused_is_named_with_its_reason_and_not_waited_for(
-    cluster: Cluster, api: ApiServer
+    cluster: Cluster, api_server: ApiServer
 ) -> None:
     core = client.CoreV1Api(cluster.api)
     pods: Any = core.list_namespaced_pod(NODES_NAMESPACE)
@@ -168,9 +104,9 @@ def test_a_node_that_is_refused_is_named_with_its_reason_and_not_waited_for(
     }
     core.create_namespaced_event(NODES_NAMESPACE, event)
     with pytest.raises(pulumi.RunError, match=f"node-a: {reason}"):
-        wait_for_nodes(api, seconds=60)
+        wait_for_nodes(api_server, seconds=60)
     core.delete_namespaced_pod(pod.metadata.name, NODES_NAMESPACE, grace_period_seconds=0)
-    wait_for_nodes(api)
+    wait_for_nodes(api_server)
 
 
 def test_an_api_server_that_does_not_answer_is_said(cluster: Cluster) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import secrets
@@ -26,47 +25,19 @@ from components import node_mirror
 from components.labels import NODES_NAMESPACE
 from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cloud.registries.client import RegistryLogin
 from rehearsal.cloud.registries.images import DOCKER_HUB
-from rehearsal.cluster import control_plane
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd, Network, RealNode, cgroups, network
 from rehearsal.cluster.node.name_server import answer
-from rehearsal.deploy import embedded
-from rehearsal.deploy.kubernetes_applier import KubernetesApplier
-from rehearsal.deploy.stack_file import StackConfig
-from rehearsal.deploy.volcengine_applier import VolcengineApplier
-from rehearsal.parts.build import obtain
-from rehearsal.processes import Processes, answers
+from rehearsal.processes import answers
 from rehearsal.progress import Progress
+from tests.support.harness import Cluster, bare_cluster
 from tests.support.machine import Machine, need, processes_with
-from tests.support.volcengine_stage import (
-    PASSWORD,
-    RunningEmulator,
-    Upstreams,
-    config_of,
-    run_emulator,
-)
+from tests.support.programs import roll_out_node_mirror
+from tests.support.volcengine_stage import RunningEmulator, Upstreams, config_of, run_emulator
 
 AGENTS = {Containerd.V1_6: "containerd/1.6.", Containerd.V2_4: "containerd/2.4."}
-NODE_MIRROR = """\
-import json
-import pulumi
-import pulumi_kubernetes
-from components.node_mirror import NodeMirror, NodeMirrorArgs
-from components.types import Access, Proxy, ProxyLogin
-given = json.loads({given!r})
-provider = pulumi_kubernetes.Provider("real", kubeconfig=given["kubeconfig"])
-access = {{"library": Access.PUBLIC, "bitnami": Access.PRIVATE}}
-password = pulumi.Output.secret(given["password"])
-args = NodeMirrorArgs(
-    proxies=[Proxy(host="docker.io", domain=given["domain"], namespaces=access)],
-    logins={{"docker.io": ProxyLogin(username=given["username"], password=password)}},
-    image=given["image"],
-    kubeconfig=given["kubeconfig"],
-    restart_window_seconds=5,
-)
-NodeMirror("nodes", args, pulumi.ResourceOptions(providers=[provider]))
-"""
 HOSTS_TOML = """\
 server = "https://registry-1.docker.io"
 
@@ -76,18 +47,17 @@ server = "https://registry-1.docker.io"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class NodeCluster(Cluster):
     """A control plane, a proxy registry, and a network for a node."""
 
     folder: Path
-    processes: Processes
-    plane: control_plane.ControlPlane
-    api: client.ApiClient
     network: Network
     volcengine: RunningEmulator
-    domain: str
-    kubectl: tuple[str, ...]
-    """kubectl with its kubeconfig."""
+    login: RegistryLogin
+
+    @property
+    def domain(self) -> str:
+        return self.login.domain
 
     def start_node(self, version: Containerd, **more: Any) -> RealNode:
         return real_node.start(
@@ -121,8 +91,8 @@ class Cluster:
         client.CoreV1Api(self.api).create_namespaced_pod("default", body)
         return name
 
-    def pod(self, name: str) -> Any:
-        return client.CoreV1Api(self.api).read_namespaced_pod(name, "default")
+    def pod(self, name: str, namespace: str = "default") -> Any:
+        return client.CoreV1Api(self.api).read_namespaced_pod(name, namespace)
 
     def waiting(self, name: str) -> str | None:
         """Why the Pod's container waits."""
@@ -131,23 +101,16 @@ class Cluster:
         return state.waiting.reason if state and state.waiting else None
 
     def in_pod(self, name: str, *command: str) -> str:
-        """What a command in a Pod says, both outputs together; it may fail."""
-        done = subprocess.run(
-            [*self.kubectl, "exec", "--quiet", name, "--", *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        return done.stdout
+        """What a command in a Pod says; it may fail."""
+        done = self.kubectl("exec", "--quiet", name, "--", *command, check=False)
+        return done.stdout + done.stderr
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
     """A cluster and the node that has joined it."""
 
-    cluster: Cluster
+    cluster: NodeCluster
     node: RealNode
 
     def run(self, *command: str) -> str:
@@ -172,28 +135,20 @@ class Joined:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
+def running_cluster(folder: Path) -> Iterator[NodeCluster]:
     need(real_node.supported())
-    parts = obtain(control_plane.PARTS, Progress())
     with ExitStack() as stack:
         link = Network.create(folder / "real-node")
         stack.callback(link.remove)
-        processes = stack.enter_context(Processes(folder / "logs"))
-        upstream = Upstreams.start(
-            processes, folder, hosts={DOCKER_HUB: f"{link.upstreams[0]}:443"}
+        bare = stack.enter_context(
+            bare_cluster(folder, node_selector="type=kwok", address=link.host)
         )
-        plane = control_plane.start(
-            processes,
-            parts,
-            folder / "plane",
-            upstream.authority,
-            node_selector="type=kwok",
-            address=link.host,
-        )
+        docker_hub = f"{link.upstreams[0]}:443"
+        upstream = Upstreams.start(bare.processes, folder, bare.authority, {DOCKER_HUB: docker_hub})
         real_node.publish_busybox(
-            registry=f"{link.upstreams[0]}:443",
+            registry=docker_hub,
             crane=upstream.crane,
-            ca_certificate=upstream.authority.certificate,
+            ca_certificate=bare.authority.certificate,
             folder=folder / "images",
             progress=Progress(),
         )
@@ -201,23 +156,17 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
             folder / "proxies", addresses=list(link.registries), port=443
         )
         volcengine = stack.enter_context(run_emulator(config_of(data_plane=data_plane)))
-        login = volcengine.make_proxy("mirror", {"library": "Public", "bitnami": "Private"})
-        api = control_plane.client_of(plane.kubeconfig)
-        stack.callback(api.close)
-        yield Cluster(
+        yield NodeCluster(
+            **vars(bare),
             folder=folder,
-            processes=processes,
-            plane=plane,
-            api=api,
             network=link,
             volcengine=volcengine,
-            domain=login.domain,
-            kubectl=(str(parts["kubectl"]), f"--kubeconfig={plane.kubeconfig}"),
+            login=volcengine.make_proxy("mirror", {"library": "Public", "bitnami": "Private"}),
         )
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Iterator[NodeCluster]:
     with running_cluster(tmp_path) as running:
         yield running
 
@@ -299,14 +248,10 @@ def test_a_docker_hub_image_comes_through_the_proxy_once_hosts_toml_says_so(
 
 def test_a_private_image_runs_with_the_pods_own_login_alone(joined: Joined) -> None:
     cluster = joined.cluster
-    login = cluster.volcengine.login("mirror", cluster.domain, PASSWORD)
-    auth = base64.b64encode(f"{login.username}:{PASSWORD}".encode()).decode()
     secret: Any = {
         "metadata": {"name": "login"},
         "type": "kubernetes.io/dockerconfigjson",
-        "stringData": {
-            ".dockerconfigjson": json.dumps({"auths": {cluster.domain: {"auth": auth}}})
-        },
+        "stringData": {".dockerconfigjson": cluster.login.docker_config()},
     }
     client.CoreV1Api(cluster.api).create_namespaced_secret("default", secret)
     image = f"{cluster.domain}/bitnami/redis:7.2"
@@ -321,7 +266,7 @@ def test_a_private_image_runs_with_the_pods_own_login_alone(joined: Joined) -> N
     with_login = cluster.run(image, "nginx", imagePullSecrets=[{"name": "login"}])
     wait.until(lambda: is_ready(cluster.pod(with_login)), "the Pod is Ready")
     served = [each for each in cluster.pulls("bitnami/redis") if each.status == 200]
-    assert {each.user for each in served} == {login.username}
+    assert {each.user for each in served} == {cluster.login.username}
 
 
 def test_a_pod_can_be_looked_into_and_reaches_the_proxy_and_the_api_server(
@@ -394,7 +339,7 @@ def test_there_is_no_way_out_of_the_node(joined: Joined) -> None:
 
 @pytest.mark.parametrize("version", list(Containerd), ids=lambda version: f"containerd-{version}")
 def test_the_node_mirror_is_rolled_out_to_a_real_node_and_puts_it_back(
-    cluster: Cluster, version: Containerd, tmp_path: Path
+    cluster: NodeCluster, version: Containerd, tmp_path: Path
 ) -> None:
     """With its own account's rights, its Pod's own capabilities, and the API server's Service."""
     core = client.CoreV1Api(cluster.api)
@@ -406,7 +351,7 @@ def test_the_node_mirror_is_rolled_out_to_a_real_node_and_puts_it_back(
         joined = Joined(cluster=cluster, node=node)
         found = joined.run("cat", "/etc/containerd/config.toml")
         first = joined.main_process("containerd")
-        deploy_node_mirror(cluster, tmp_path)
+        roll_out_node_mirror(tmp_path / "program", cluster.plane.kubeconfig, cluster.login)
         second = joined.main_process("containerd")
         assert second != first
         daemon_set: Any = daemon_sets.read_namespaced_daemon_set(
@@ -448,31 +393,6 @@ OTHER_NODES = {
     "left-out": {"kubernetes.io/os": "linux", node_mirror.EXCLUDE_LABEL: "disabled"},
 }
 """Nodes that are to have no Pod, and where none would ever be ready."""
-
-
-def deploy_node_mirror(cluster: Cluster, folder: Path) -> None:
-    """Roll a NodeMirror out to the cluster, as a stack does."""
-    login = cluster.volcengine.login("mirror", cluster.domain, PASSWORD)
-    given = {
-        "kubeconfig": cluster.plane.kubeconfig.read_text(),
-        "domain": cluster.domain,
-        "image": f"{cluster.domain}/library/busybox:stable",
-        "username": login.username,
-        "password": PASSWORD,
-    }
-    program = folder / "program"
-    program.mkdir()
-    (program / "Pulumi.yaml").write_text("name: test\nruntime: python\nconfig: {}\n")
-    (program / "__main__.py").write_text(NODE_MIRROR.format(given=json.dumps(given)))
-    parts = obtain(("kubernetes", "helm"), Progress())
-    applier = embedded.Applier(
-        KubernetesApplier(parts, folder / "engine"),
-        VolcengineApplier(cluster.volcengine.environment),
-        Progress(),
-        folder / "deployed.json",
-    )
-    config = StackConfig(values={}, secret_keys=frozenset())
-    embedded.deploy(program, "test", config, applier)
 
 
 def _items(found: Any) -> list[Any]:
@@ -563,7 +483,7 @@ def test_a_machine_that_gives_no_cgroup_says_why(
 
 
 @pytest.mark.parametrize(
-    ("given", "missing"),
+    ("delegated", "missing"),
     [
         pytest.param("cpu cpuset io memory pids", [], id="all that the machine has"),
         pytest.param("io pids", ["cpu", "cpuset", "memory"], id="not all"),
@@ -571,12 +491,12 @@ def test_a_machine_that_gives_no_cgroup_says_why(
     ],
 )
 def test_a_version_2_cgroup_needs_the_kubelets_controllers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, missing: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, delegated: str, missing: list[str]
 ) -> None:
     monkeypatch.setattr(cgroups, "_MOUNT", tmp_path)
     (tmp_path / "cgroup.controllers").write_text("cpu cpuset io memory pids rdma\n")
     (tmp_path / "trial").mkdir()
-    (tmp_path / "trial" / "cgroup.controllers").write_text(f"{given}\n")
+    (tmp_path / "trial" / "cgroup.controllers").write_text(f"{delegated}\n")
     assert cgroups._missing_controllers("trial") == missing
 
 

@@ -41,8 +41,18 @@ class Cluster:
     """The control plane and the ways the tests use it."""
 
     plane: control_plane.ControlPlane
+    authority: Authority
+    processes: Processes
     kubectl_binary: Path
     api: client.ApiClient
+
+    def await_service_account(self, namespace: str) -> None:
+        """Wait until Pods can be created in a namespace."""
+        account = ("get", "serviceaccount", "default", "-n", namespace)
+        wait.until(
+            lambda: self.kubectl(*account, check=False).returncode == 0,
+            f"namespace {namespace} has its service account",
+        )
 
     def kubectl(
         self, *arguments: str, document: Any = None, check: bool = True
@@ -122,23 +132,29 @@ class Cluster:
 
 
 @contextmanager
-def small_cluster(folder: Path) -> Iterator[Cluster]:
-    """A control plane with one node of kwok's, and no Kyverno."""
-    parts = obtain(control_plane.PARTS, Progress())
+def bare_cluster(folder: Path, **settings: Any) -> Iterator[Cluster]:
+    """A control plane without any node; `settings` as of its start()."""
     with Processes(folder / "logs") as processes:
-        plane = control_plane.start(
-            processes, parts, folder / "plane", Authority.create(folder / "authority")
-        )
-        api = control_plane.client_of(plane.kubeconfig)
-        cluster = Cluster(plane=plane, kubectl_binary=parts["kubectl"], api=api)
+        parts = obtain(control_plane.PARTS, Progress())
+        authority = Authority.create(folder / "authority")
+        plane = control_plane.start(processes, parts, folder / "plane", authority, **settings)
+        with control_plane.client_of(plane.kubeconfig) as api:
+            yield Cluster(
+                plane=plane,
+                authority=authority,
+                processes=processes,
+                kubectl_binary=parts["kubectl"],
+                api=api,
+            )
+
+
+@contextmanager
+def small_cluster(folder: Path, **settings: Any) -> Iterator[Cluster]:
+    """A control plane with one node of kwok's, and no Kyverno; `settings` as of its start()."""
+    with bare_cluster(folder, **settings) as cluster:
         cluster.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
-        account = ("get", "serviceaccount", "default")
-        wait.until(
-            lambda: cluster.kubectl(*account, check=False).returncode == 0,
-            "the default service account exists",
-        )
+        cluster.await_service_account("default")
         yield cluster
-        api.close()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rehearsal.cloud.api.config import Cluster
+from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.parts.build import obtain
@@ -71,7 +72,8 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstreams]:
     folder = tmp_path_factory.mktemp("upstream")
     hosts = dict.fromkeys((DOCKER_HUB, "ghcr.io"), "127.0.0.1:0")
     with Processes(folder / "logs") as processes:
-        yield Upstreams.start(processes, folder, hosts=hosts)
+        authority = Authority.create(folder / "authority")
+        yield Upstreams.start(processes, folder, authority, hosts)
 
 
 @pytest.fixture

@@ -242,10 +242,11 @@ class Upstreams:
     registry: Path
 
     @classmethod
-    def start(cls, processes: Processes, folder: Path, *, hosts: Mapping[str, str]) -> Upstreams:
+    def start(
+        cls, processes: Processes, folder: Path, authority: Authority, hosts: Mapping[str, str]
+    ) -> Upstreams:
         """Start them, each at an address IP:port."""
         parts = obtain(upstream.PARTS, Progress())
-        authority = Authority.create(folder / "authority")
         return cls(
             by_host={
                 host: upstream.start(
