@@ -36,6 +36,19 @@ def docker_hub(*public: str, private: Sequence[str] = ()) -> Proxy:
 LIBRARY = docker_hub("library")
 
 
+def kubectl(
+    kubeconfig: Path, *arguments: str, document: Any = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run kubectl, with a document on its standard input if there is one."""
+    done = subprocess.run(
+        [obtain(("kubernetes",), Progress())["kubectl"], f"--kubeconfig={kubeconfig}", *arguments],
+        input=None if document is None else json.dumps(document),
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0 or not check, f"kubectl {arguments}: {done.stderr[:2000]}"
+    return done
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """The control plane and the ways the tests use it."""
@@ -43,7 +56,6 @@ class Cluster:
     plane: control_plane.ControlPlane
     authority: Authority
     processes: Processes
-    kubectl_binary: Path
     api: client.ApiClient
 
     def await_service_account(self, namespace: str) -> None:
@@ -57,14 +69,8 @@ class Cluster:
     def kubectl(
         self, *arguments: str, document: Any = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl, with a document on its standard input if there is one."""
-        done = subprocess.run(
-            [self.kubectl_binary, f"--kubeconfig={self.plane.kubeconfig}", *arguments],
-            input=None if document is None else json.dumps(document),
-            check=False, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0 or not check, f"kubectl {arguments}: {done.stderr[:2000]}"
-        return done
+        """Run kubectl as an administrator of the cluster."""
+        return kubectl(self.plane.kubeconfig, *arguments, document=document, check=check)
 
     def create(self, pod: Mapping[str, Any], namespace: str = "default") -> dict[str, Any]:
         """The Pod as it would be stored, by server-side dry run."""
@@ -143,7 +149,6 @@ def bare_cluster(folder: Path, **settings: Any) -> Iterator[Cluster]:
                 plane=plane,
                 authority=authority,
                 processes=processes,
-                kubectl_binary=parts["kubectl"],
                 api=api,
             )
 
