@@ -149,14 +149,8 @@ def _deployed(run: Run) -> dict[str, str]:
             {"name": each.container, "image": each.image} for each in EXAMPLE if not each.init
         ],
     }
-    deployment: Any = {
-        "metadata": {"name": name},
-        "spec": {
-            "selector": {"matchLabels": {"app": name}},
-            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
-        },
-    }
-    client.AppsV1Api(api).create_namespaced_deployment("default", deployment)
+    body = running.deployment(name, pod)
+    client.AppsV1Api(api).create_namespaced_deployment("default", body)
     core = client.CoreV1Api(api)
     return wait.until(
         lambda: _images_of_ready_pod(core, name), f"a Pod of {name} runs", timeout=_POD_SECONDS

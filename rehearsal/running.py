@@ -30,6 +30,14 @@ class Ran:
     """From the Deployment's creation to the Pod being Ready."""
 
 
+def deployment(app: str, pod: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Any:
+    """A Deployment of one such Pod, which has the label `app` and these."""
+    own = {"app": app}
+    template = {"metadata": {"labels": {**own, **(labels or {})}}, "spec": pod}
+    spec = {"selector": {"matchLabels": own}, "template": template}
+    return {"metadata": {"name": app}, "spec": spec}
+
+
 def run(
     api: client.ApiClient,
     image: str,
@@ -43,30 +51,23 @@ def run(
     `labels` are further labels of the Pod. Raises NotInTimeError when it is not in a minute.
     """
     app = f"running-{secrets.token_hex(3)}"
-    template = {
-        "metadata": {"labels": {"app": app, **(labels or {})}},
-        "spec": {
-            "nodeSelector": dict(real_node.LABELS),
-            "tolerations": [_TOLERATION],
-            "terminationGracePeriodSeconds": 1,
-            "imagePullSecrets": [{"name": each} for each in pull_secrets],
-            "containers": [
-                {
-                    "name": "web",
-                    "image": image,
-                    "imagePullPolicy": "Always",
-                    "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
-                }
-            ],
-        },
+    container = {
+        "name": "web",
+        "image": image,
+        "imagePullPolicy": "Always",
+        "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
     }
-    deployment: Any = {
-        "metadata": {"name": app},
-        "spec": {"selector": {"matchLabels": {"app": app}}, "template": template},
+    pod = {
+        "nodeSelector": dict(real_node.LABELS),
+        "tolerations": [_TOLERATION],
+        "terminationGracePeriodSeconds": 1,
+        "imagePullSecrets": [{"name": each} for each in pull_secrets],
+        "containers": [container],
     }
+    body = deployment(app, pod, labels)
     core = client.CoreV1Api(api)
     started = time.monotonic()
-    client.AppsV1Api(api).create_namespaced_deployment(namespace, deployment)
+    client.AppsV1Api(api).create_namespaced_deployment(namespace, body)
 
     def ready() -> Ran | None:
         found: Any = core.list_namespaced_pod(namespace, label_selector=f"app={app}")

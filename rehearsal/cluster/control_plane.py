@@ -12,12 +12,11 @@ from typing import Any
 
 import httpx
 import yaml
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from kubernetes import client
 from kubernetes import config as kubernetes_config
 
-from rehearsal.cloud.registries.certificates import Authority, self_signed_client
+from rehearsal.cloud.registries.certificates import Authority, self_signed_client, write_key
 from rehearsal.locations import write_private
 from rehearsal.processes import Processes, free_port
 
@@ -108,7 +107,8 @@ def _start_api_server(
     port = free_port()
     names = ["127.0.0.1", "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", address]
     serving = authority.issue(names, folder / "api-server")
-    _write_service_account_key(folder / "service-account.key")
+    account_key = folder / "service-account.key"
+    write_key(account_key, ec.generate_private_key(ec.SECP256R1()))
     token, node_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     write_private(
         folder / "tokens.csv",
@@ -144,8 +144,8 @@ def _start_api_server(
             f"--token-auth-file={folder / 'tokens.csv'}",
             "--authorization-mode=Node,RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-signing-key-file={folder / 'service-account.key'}",
-            f"--service-account-key-file={folder / 'service-account.key'}",
+            f"--service-account-signing-key-file={account_key}",
+            f"--service-account-key-file={account_key}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--kubelet-preferred-address-types=InternalIP",
             f"--kubelet-client-certificate={kubelet_client.certificate}",
@@ -163,36 +163,29 @@ def _start_api_server(
 def _start_controllers(
     processes: Processes, parts: Mapping[str, Path], folder: Path, plane: ControlPlane
 ) -> None:
-    manager_port, scheduler_port = free_port(), free_port()
-    processes.start(
-        "kube-controller-manager",
-        [
-            parts["kube-controller-manager"],
-            f"--kubeconfig={plane.kubeconfig}",
-            f"--authentication-kubeconfig={plane.kubeconfig}",
-            f"--authorization-kubeconfig={plane.kubeconfig}",
-            "--leader-elect=false",
+    own = {
+        "kube-controller-manager": [
             "--use-service-account-credentials=true",
             f"--service-account-private-key-file={folder / 'service-account.key'}",
             f"--root-ca-file={plane.authority}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={manager_port}",
-            f"--cert-dir={folder / 'controller-manager-certificates'}",
         ],
-    )
-    processes.start(
-        "kube-scheduler",
-        [
-            parts["kube-scheduler"],
-            f"--kubeconfig={plane.kubeconfig}",
-            f"--authentication-kubeconfig={plane.kubeconfig}",
-            f"--authorization-kubeconfig={plane.kubeconfig}",
-            "--leader-elect=false",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={scheduler_port}",
-            f"--cert-dir={folder / 'scheduler-certificates'}",
-        ],
-    )
+        "kube-scheduler": [],
+    }
+    for name, options in own.items():
+        processes.start(
+            name,
+            [
+                parts[name],
+                f"--kubeconfig={plane.kubeconfig}",
+                f"--authentication-kubeconfig={plane.kubeconfig}",
+                f"--authorization-kubeconfig={plane.kubeconfig}",
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+                f"--secure-port={free_port()}",
+                f"--cert-dir={folder / name}",
+                *options,
+            ],
+        )
 
 
 def _start_kwok(
@@ -237,23 +230,16 @@ def _start_kwok(
 
 def kubeconfig(*, url: str, authority: Path, token: str) -> str:
     """A kubeconfig with one cluster and one token, the certificate authority in it."""
-    document: dict[str, Any] = {
+    name = "rehearsal"
+    trusted = base64.b64encode(authority.read_bytes()).decode()
+    cluster = {"server": url, "certificate-authority-data": trusted}
+    document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {
-                "name": "rehearsal",
-                "cluster": {
-                    "server": url,
-                    "certificate-authority-data": base64.b64encode(authority.read_bytes()).decode(),
-                },
-            }
-        ],
-        "users": [{"name": "rehearsal", "user": {"token": token}}],
-        "contexts": [
-            {"name": "rehearsal", "context": {"cluster": "rehearsal", "user": "rehearsal"}}
-        ],
-        "current-context": "rehearsal",
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
     }
     return yaml.safe_dump(document, sort_keys=False)
 
@@ -287,24 +273,9 @@ def node(name: str, *, zone: str = "a", labels: Mapping[str, str] | None = None)
 
 
 def _healthy(url: str, plane: ControlPlane | None = None) -> bool:
-    verify: Any = True
-    headers = {}
-    if plane is not None:
-        verify = ssl.create_default_context(cafile=str(plane.authority))
-        headers = {"Authorization": f"Bearer {plane.token}"}
+    verify = ssl.create_default_context(cafile=str(plane.authority) if plane else None)
+    headers = {"Authorization": f"Bearer {plane.token}"} if plane else {}
     try:
         return httpx.get(url, headers=headers, verify=verify, timeout=2, trust_env=False).is_success
     except httpx.HTTPError:
         return False
-
-
-def _write_service_account_key(path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    write_private(
-        path,
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
-        ).decode(),
-    )

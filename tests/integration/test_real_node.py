@@ -32,6 +32,7 @@ from rehearsal.cluster.node import Containerd, Network, RealNode, cgroups, netwo
 from rehearsal.cluster.node.name_server import answer
 from rehearsal.processes import answers
 from rehearsal.progress import Progress
+from rehearsal.running import deployment
 from tests.support.harness import Cluster, bare_cluster
 from tests.support.machine import Machine, need, processes_with
 from tests.support.programs import roll_out_node_mirror
@@ -199,17 +200,9 @@ def test_a_deployment_of_a_redirected_image_runs_and_its_pull_is_in_the_access_l
         "image": f"{cluster.domain}/library/nginx:latest",
         "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 1},
     }
-    deployment: Any = {
-        "metadata": {"name": "web"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"nodeSelector": dict(real_node.LABELS), "containers": [container]},
-            },
-        },
-    }
-    client.AppsV1Api(cluster.api).create_namespaced_deployment("default", deployment)
+    pod = {"nodeSelector": dict(real_node.LABELS), "containers": [container]}
+    body = deployment("web", pod)
+    client.AppsV1Api(cluster.api).create_namespaced_deployment("default", body)
 
     def pods() -> list[Any]:
         found: Any = client.CoreV1Api(cluster.api).list_namespaced_pod(
@@ -218,10 +211,12 @@ def test_a_deployment_of_a_redirected_image_runs_and_its_pull_is_in_the_access_l
         return [each for each in found.items if is_ready(each)]
 
     wait.until(lambda: bool(pods()), "the Pods are there")
-    (pod,) = pods()
-    assert pod.spec.node_name == real_node.NAME
-    assert pod.status.phase == "Running"
-    assert pod.status.container_statuses[0].image_id.startswith(f"{cluster.domain}/library/nginx@")
+    (found,) = pods()
+    assert found.spec.node_name == real_node.NAME
+    assert found.status.phase == "Running"
+    assert found.status.container_statuses[0].image_id.startswith(
+        f"{cluster.domain}/library/nginx@"
+    )
     served = [each for each in cluster.pulls("library/nginx") if each.status == 200]
     assert any("/blobs/" in each.path for each in served)
     assert {each.agent.startswith(AGENTS[joined.node.containerd]) for each in served} == {True}

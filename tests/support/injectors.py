@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.cloud.registries.certificates import Authority
+from tests.support.servers import serving
 
 SELECTED = {"mesh": "yes"}
 """The label of the Pods they are called for."""
@@ -66,15 +65,8 @@ def injectors(folder: Path) -> Iterator[dict[str, dict[str, Any]]]:
     authority = Authority.create(folder)
     issued = authority.issue(["127.0.0.1"], folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(issued.certificate, issued.key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with serving(server, issued):
         yield {name: _configuration(name, server.server_address[1], authority) for name in SIDECARS}
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _configuration(name: str, port: int, authority: Authority) -> dict[str, Any]:

@@ -7,14 +7,12 @@ node_stage.py.
 from __future__ import annotations
 
 import shutil
-import socketserver
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -42,9 +40,8 @@ from tests.support.node_stage import (
     Worlds,
     loopback_address,
 )
+from tests.support.servers import serving
 from tests.support.volcengine_stage import Upstreams, config_of, proxy_of, run_emulator
-
-Server = TypeVar("Server", bound=socketserver.BaseServer)
 
 
 @contextmanager
@@ -79,17 +76,6 @@ def _worlds(
                 passwords=[password],
             )
         yield found
-
-
-@contextmanager
-def serving(server: Server) -> Iterator[Server]:
-    """A server that serves, in a thread."""
-    with server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="session")
@@ -152,8 +138,8 @@ def bearer_only(proxy_that_takes: Callable[[AuthMode], World]) -> World:
 def scripted(world: World, upstream: Upstreams, node: Node, tmp_path: Path) -> Iterator[Scripted]:
     """A server in the proxy's place for one test, whose answers the test gives."""
     certificate = upstream.authority.issue([world.domain], tmp_path / "scripted")
-    server = Scripted(loopback_address(), certificate.certificate, certificate.key)
-    with serving(server), node.proxy_at(server.address):
+    server = Scripted(loopback_address())
+    with serving(server, certificate), node.proxy_at(server.address):
         yield server
 
 

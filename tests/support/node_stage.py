@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import socketserver
-import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -85,16 +84,13 @@ class Scripted(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: str, certificate: Path, key: Path) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
         self.answers: dict[str, tuple[int, dict[str, str]]] = {}
         """Status and headers by the beginning of the path; the longest that fits, else 200."""
         self.asked: list[tuple[str, str]] = []
         """Method and path of each request."""
         super().__init__((address, 443), _ScriptedHandler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
 
 
 class _ScriptedHandler(BaseHTTPRequestHandler):

@@ -155,11 +155,16 @@ def _write(
     """Write `<path>.crt` and `<path>.key`, into a folder that is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = ServerCertificate(certificate=Path(f"{path}.crt"), key=Path(f"{path}.key"))
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    write_private(written.key, pem.decode())
+    write_key(written.key, key)
     written.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return written
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write a private key as a PEM file of mode 0600."""
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    write_private(path, pem.decode())
