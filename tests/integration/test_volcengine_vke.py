@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import volcenginesdkcore
 import volcenginesdkvke as sdk
 
 from rehearsal.cloud.api.config import Cluster
@@ -78,21 +77,17 @@ def test_a_kubeconfig_is_read_anew_and_absent_while_its_file_is(
 def test_a_public_address_is_found_by_get_with_query_parameters(vke: RunningEmulator) -> None:
     listed = vke.call("ListClusters", service="vke", Filter={"Ids": ["ccopen"]})["Items"][0]
     address = listed["ClusterConfig"]["ApiServerEndpoints"]["PublicIp"]["Ipv4"]
-    info = volcenginesdkcore.UniversalInfo(
-        method="GET",
-        service="vpc",
-        version="2020-04-01",
-        action="DescribeEipAddresses",
-        content_type="text/plain",
-    )
-    universal = volcenginesdkcore.UniversalApi(vke.client())
-    found = universal.do_call(info, {"EipAddresses.1": address})["EipAddresses"]
-    assert [item["EipAddress"] for item in found] == [address]
-    assert isinstance(found[0]["AllocationId"], str)
-    assert isinstance(found[0]["BillingType"], int)
-    assert found[0]["Bandwidth"] > 0
-    assert found[0]["ISP"] == "BGP"
-    assert universal.do_call(info, {"EipAddresses.1": "203.0.113.255"})["EipAddresses"] == []
+
+    def found(address: str) -> Any:
+        asked = {"EipAddresses.1": address}
+        return vke.call("DescribeEipAddresses", service="vpc", method="GET", **asked)
+
+    (eip,) = found(address)["EipAddresses"]
+    assert (eip["EipAddress"], eip["ISP"]) == (address, "BGP")
+    assert isinstance(eip["AllocationId"], str)
+    assert isinstance(eip["BillingType"], int)
+    assert eip["Bandwidth"] > 0
+    assert found("203.0.113.255")["EipAddresses"] == []
 
 
 @pytest.mark.parametrize("cluster", ["ccopen", "ccclosed"])
@@ -123,7 +118,7 @@ def test_clusters_are_their_regions(start_emulator: Start, clusters: list[Cluste
     assert (ids("cn-beijing"), ids("cn-shanghai")) == (["ccopen"], ["ccclosed"])
 
 
-def test_vpc_access_takes_a_subnet_of_the_cluster_when_none_is_given(vke: RunningEmulator) -> None:
+def test_vpc_access_without_a_subnet_takes_one_of_the_cluster(vke: RunningEmulator) -> None:
     vke.make_registry("mirror", Type="Enterprise")
     vke.call("UpdateVpcEndpoint", Registry="mirror", Vpcs=[{"VpcId": "vpc-closed"}])
     found = vke.call("GetVpcEndpoint", Registry="mirror")["Vpcs"]

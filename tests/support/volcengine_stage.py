@@ -82,44 +82,45 @@ class RunningEmulator:
             "VOLCENGINE_ENDPOINT": self.url.removeprefix("http://"),
         }
 
-    def client(
-        self,
-        *,
-        access_key: str = ACCESS_KEY,
-        secret_key: str = SECRET_KEY,
-        region: str = "cn-beijing",
-    ) -> Any:
+    def client(self, region: str = "cn-beijing", **settings: str) -> Any:
         """The SDK's own client, without its retries."""
         configuration = volcenginesdkcore.Configuration()
-        configuration.ak = access_key
-        configuration.sk = secret_key
+        configuration.ak, configuration.sk = ACCESS_KEY, SECRET_KEY
         configuration.region = region
         configuration.host = self.url.removeprefix("http://")
         configuration.scheme = "http"
         configuration.auto_retry = False
+        for name, value in settings.items():
+            setattr(configuration, name, value)
         return volcenginesdkcore.ApiClient(configuration)
 
     def call(
-        self, action: str, *, service: str = "cr", region: str = "cn-beijing", **body: Any
+        self,
+        action: str,
+        *,
+        service: str = "cr",
+        region: str = "cn-beijing",
+        method: str = "POST",
+        client: Any = None,
+        **body: Any,
     ) -> Any:
         """Call an action by the SDK's universal API; its Result."""
         info = volcenginesdkcore.UniversalInfo(
-            method="POST",
+            method=method,
             service=service,
             version=VERSIONS[service],
             action=action,
-            content_type="application/json",
+            content_type="application/json" if method == "POST" else "text/plain",
         )
-        api = volcenginesdkcore.UniversalApi(self.client(region=region))
-        return api.do_call(info, body)
+        return volcenginesdkcore.UniversalApi(client or self.client(region)).do_call(info, body)
 
-    def refusal(
-        self, action: str, *, service: str = "cr", region: str = "cn-beijing", **body: Any
-    ) -> Refused:
+    def refusal(self, action: str, **settings: Any) -> Refused:
         """Call an action that must fail."""
         with pytest.raises(ApiException) as raised:
-            self.call(action, service=service, region=region, **body)
-        return refused(raised.value)
+            self.call(action, **settings)
+        answer = json.loads(raised.value.body)["ResponseMetadata"]
+        assert set(answer) == {"RequestId", "Action", "Version", "Service", "Region", "Error"}
+        return Refused(status=raised.value.status, code=answer["Error"]["Code"])
 
     def administer(self, method: str, path: str, body: object = None) -> Any:
         """Use the rehearsal's own side of the emulator."""
@@ -183,13 +184,6 @@ class RunningEmulator:
         """The status of each VPC of a registry."""
         found = self.call("GetVpcEndpoint", Registry=registry)["Vpcs"]
         return {vpc["VpcId"]: vpc["Status"] for vpc in found}
-
-
-def refused(error: ApiException) -> Refused:
-    """The error that an ApiException carries."""
-    answer = json.loads(error.body)["ResponseMetadata"]
-    assert set(answer) == {"RequestId", "Action", "Version", "Service", "Region", "Error"}
-    return Refused(status=error.status, code=answer["Error"]["Code"])
 
 
 @contextmanager
