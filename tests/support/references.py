@@ -6,7 +6,7 @@ import json
 import random
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +174,7 @@ class Oracle:
     def read(self, references: Iterable[str]) -> list[Reading]:
         """What each reference is read as."""
         text = "".join(json.dumps(each) + "\n" for each in references)
-        names = {each.name for each in fields(Reading)}
-        return [
-            Reading(**{name: value for name, value in each.items() if name in names})
-            for each in self._lines([], text)
-        ]
+        return [Reading(**each) for each in self._lines([], text)]
 
     def _lines(self, arguments: Sequence[str], text: str) -> Iterator[Any]:
         done = subprocess.run(

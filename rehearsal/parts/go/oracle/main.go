@@ -23,28 +23,21 @@ import (
 	"github.com/distribution/reference"
 )
 
-// dockerHubServer is the name of Docker Hub's own server; unlike docker.io it has no familiar names.
-const dockerHubServer = "registry-1.docker.io"
-
-// Verdict is what is known of one reference.
-type Verdict struct {
+// Reading is what is known of one reference.
+type Reading struct {
 	Reference string `json:"reference"`
 	Error     string `json:"error,omitempty"`
 	Domain    string `json:"domain,omitempty"`
 	Path      string `json:"path,omitempty"`
 	Tag       string `json:"tag,omitempty"`
 	Digest    string `json:"digest,omitempty"`
-	// Redirect is the image at the proxy; absent where the reference is to be left as written.
-	Redirect string `json:"redirect,omitempty"`
 }
 
 func main() {
-	proxy := flag.String("domain", "dockerhub-proxy.example.com", "the proxy's host name")
-	served := flag.String("namespaces", "library", "Docker Hub namespaces served, comma-separated")
 	tables := flag.Bool("tables", false, "print the strings of the Go files given as arguments")
 	flag.Parse()
 	out := bufio.NewWriter(os.Stdout)
-	err := run(out, os.Stdin, *proxy, *served, *tables, flag.Args())
+	err := run(out, os.Stdin, *tables, flag.Args())
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
@@ -54,15 +47,11 @@ func main() {
 	}
 }
 
-func run(out io.Writer, in io.Reader, proxy, served string, tables bool, files []string) error {
+func run(out io.Writer, in io.Reader, tables bool, files []string) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
 	if tables {
 		return printStrings(encoder, files)
-	}
-	namespaces := map[string]bool{}
-	for _, namespace := range strings.Split(served, ",") {
-		namespaces[namespace] = true
 	}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 16<<20)
@@ -71,40 +60,32 @@ func run(out io.Writer, in io.Reader, proxy, served string, tables bool, files [
 		if err := json.Unmarshal(lines.Bytes(), &image); err != nil {
 			return err
 		}
-		if err := encoder.Encode(judge(image, proxy, namespaces)); err != nil {
+		if err := encoder.Encode(read(image)); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
 }
 
-func judge(image, proxy string, served map[string]bool) Verdict {
-	verdict := Verdict{Reference: image}
+func read(image string) Reading {
+	reading := Reading{Reference: image}
 	// ParseDockerRef drops the tag of a reference with tag and digest; this is its first step.
 	named, err := reference.ParseNormalizedNamed(image)
 	if err == nil {
 		_, err = reference.ParseDockerRef(image)
 	}
 	if err != nil {
-		verdict.Error = err.Error()
-		return verdict
+		reading.Error = err.Error()
+		return reading
 	}
-	verdict.Domain, verdict.Path = reference.Domain(named), reference.Path(named)
-	redirect := proxy + "/" + verdict.Path
+	reading.Domain, reading.Path = reference.Domain(named), reference.Path(named)
 	if tagged, ok := named.(reference.Tagged); ok {
-		verdict.Tag = tagged.Tag()
-		redirect += ":" + verdict.Tag
+		reading.Tag = tagged.Tag()
 	}
 	if digested, ok := named.(reference.Digested); ok {
-		verdict.Digest = digested.Digest().String()
-		redirect += "@" + verdict.Digest
+		reading.Digest = digested.Digest().String()
 	}
-	namespace, _, namespaced := strings.Cut(verdict.Path, "/")
-	hub := verdict.Domain == "docker.io" || verdict.Domain == dockerHubServer && namespaced
-	if hub && served[namespace] {
-		verdict.Redirect = redirect
-	}
-	return verdict
+	return reading
 }
 
 func printStrings(encoder *json.Encoder, files []string) error {
