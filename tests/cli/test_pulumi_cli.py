@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,12 +19,11 @@ from components.labels import NAMESPACE
 from components.pull_credentials import SECRET
 from rehearsal import wait
 from rehearsal.deploy.stack import outputs_of
-from rehearsal.locations import CHECKOUT
 from rehearsal.proof import login_of
 from rehearsal.stage import Run, api_client
 from tests.cli.conftest import Cli
 from tests.support.kyverno_charts import OTHERS_POLICY
-from tests.support.rehearsals import interrupted_at, rehearsal
+from tests.support.rehearsals import interrupted_at, ran, rehearsal
 
 _DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 
@@ -206,15 +202,7 @@ def test_a_failed_update_ends_the_rehearsal_with_the_clis_own_words(cli: Cli) ->
     fault = {"action": "ListKubeconfigs", "code": "AccessDenied", "status": 403}
     assert httpx.post(faults, json=fault, trust_env=False).is_success
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "rehearsal", "deploy", "--runner", "pulumi"],
-            cwd=CHECKOUT,
-            env={**os.environ, "REHEARSAL_RUN": str(cli.run.folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
+        done = ran("deploy", "--runner", "pulumi", folder=cli.run.folder)
     finally:
         httpx.delete(faults, trust_env=False)
     assert done.returncode == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,12 +22,11 @@ from rehearsal.cluster import node as real_node
 from rehearsal.cluster.kyverno import ADMISSION
 from rehearsal.cluster.node import Containerd, Network, cgroups
 from rehearsal.deploy.stack import outputs_of
-from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import CHART, Run, api_client
 from tests.support.machine import Machine, need, processes_with
-from tests.support.rehearsals import interrupted_at, rehearsal, run_of, up_interrupted_at
+from tests.support.rehearsals import interrupted_at, ran, rehearsal, run_of, up_interrupted_at
 
 
 @pytest.fixture
@@ -48,14 +46,7 @@ def machine() -> Machine:
 def test_a_rehearsal_shows_the_three_ways_on_a_real_node(
     asked: list[str], agent: str, machine: Machine
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "rehearsal", "run", "--runner", "embedded", *asked],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = ran("run", "--runner", "embedded", *asked)
     assert done.returncode == 0, done.stderr
     for way, repository in (
         ("domain", "library/nginx"),
@@ -249,15 +240,7 @@ def test_where_no_real_node_can_be_had_the_rehearsal_says_so_and_goes_on(
 def test_where_no_real_node_can_be_had_asking_for_one_is_an_error(
     reason: str, words: tuple[str, ...]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "rehearsal", *words],
-        cwd=CHECKOUT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = ran(*words)
     assert done.returncode == 1
     assert "rehearsal: " in done.stderr
     assert reason in done.stderr

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,9 +13,9 @@ from inventory.stack import load_stack
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.deploy.stack import STACK, STACK_FILE, Runner, deploy
-from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
+from tests.support.harness import kubectl
 from tests.support.rehearsals import DOMAIN, GHCR_DOMAIN
 
 NAMESPACE = "shop"
@@ -28,17 +26,6 @@ IMAGES = {
     "metrics": "docker.io/prom/prometheus:v3.5.0",
     "exporter": "registry.example.com/prometheus/node-exporter:v1.9.1",
 }
-
-
-def kubectl(run: Run, *words: str, document: Any = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [obtain(("kubernetes",), Progress())["kubectl"], f"--kubeconfig={run.kubeconfig}", *words],
-        input=None if document is None else json.dumps(document),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
 
 
 def inventory(run: Run) -> Answer:
@@ -52,15 +39,16 @@ def inventory(run: Run) -> Answer:
 
 def pods(run: Run) -> list[str]:
     """The images of the Pods there are."""
-    text = kubectl(run, "get", "pods", "-n", NAMESPACE, "-o", "json").stdout
+    text = kubectl(run.kubeconfig, "get", "pods", "-n", NAMESPACE, "-o", "json").stdout
     return [each["spec"]["containers"][0]["image"] for each in json.loads(text)["items"]]
 
 
 def test_what_the_inventory_proposes_is_deployed_and_then_nothing_is_missing(deployed: Run) -> None:
-    kubectl(deployed, "create", "namespace", NAMESPACE)
+    kubectl(deployed.kubeconfig, "create", "namespace", NAMESPACE)
     try:
         for name, image in IMAGES.items():
-            kubectl(deployed, "create", "deployment", name, f"--image={image}", "-n", NAMESPACE)
+            words = ("create", "deployment", name, f"--image={image}", "-n", NAMESPACE)
+            kubectl(deployed.kubeconfig, *words)
         wait.until(lambda: len(pods(deployed)) == len(IMAGES), "all Pods are there")
         before = inventory(deployed)
         assert before.complete
@@ -83,9 +71,10 @@ def test_what_the_inventory_proposes_is_deployed_and_then_nothing_is_missing(dep
         assert admitted.admitted == f"{DOMAIN}/{IMAGES['charts']}"
         _warns(deployed)
     finally:
-        kubectl(deployed, "delete", "namespace", NAMESPACE, "--wait=false")
+        kubectl(deployed.kubeconfig, "delete", "namespace", NAMESPACE, "--wait=false")
         deploy(deployed, Runner.EMBEDDED, Progress())
-    assert kubectl(deployed, "get", "validatingadmissionpolicies", "-o", "name").stdout == ""
+    left = kubectl(deployed.kubeconfig, "get", "validatingadmissionpolicies", "-o", "name")
+    assert left.stdout == ""
 
 
 def _warns(run: Run) -> None:
@@ -93,7 +82,7 @@ def _warns(run: Run) -> None:
 
     def said(image: str) -> str:
         command = ("create", "deployment", "x", f"--image={image}", "--dry-run=server")
-        return kubectl(run, *command).stderr
+        return kubectl(run.kubeconfig, *command).stderr
 
     wanted = "no proxy serves curlimages/curl:8 (add curlimages to registry.namespaces)"
     wait.until(lambda: wanted in said("curlimages/curl:8"), "the warning is there")

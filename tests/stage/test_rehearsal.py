@@ -7,12 +7,10 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,22 +19,25 @@ import pytest
 from kubernetes import client
 
 from components.labels import NAMESPACE, NODES_NAMESPACE
+from components.policy import Redirect, redirect
 from components.pull_credentials import ROLE, SECRET
-from components.types import DOCKER_HUB
+from components.types import DOCKER_HUB, Access, Engine, Proxy
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
 from rehearsal.deploy import embedded
 from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of, stack_config
-from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.proof import login_of
 from rehearsal.stage import KWOK_NODES, Run, api_client
+from tests.support.harness import kubectl
+from tests.support.machine import processes_with
 from tests.support.rehearsals import (
     DOMAIN,
     GHCR_DOMAIN,
     interrupted_at,
+    ran,
     rehearsal,
     run_of,
     up_interrupted_at,
@@ -64,15 +65,7 @@ def test_the_outputs_are_those_of_the_stack(deployed: Run) -> None:
 
 
 def test_the_proof_shows_images_as_admitted_and_the_proxys_own_log(deployed: Run) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "rehearsal", "prove"],
-        cwd=CHECKOUT,
-        env={**os.environ, "REHEARSAL_RUN": str(deployed.folder)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    ).stderr
+    shown = ran("prove", folder=deployed.folder).stderr
     for manifest in (
         "library/nginx/manifests/latest",
         "stefanprodan/podinfo/manifests/6.9.0",
@@ -111,22 +104,8 @@ def test_an_image_the_api_server_refuses_is_answered_with_its_reason(deployed: R
 
 def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
     """What a refresh would compare: a value the cluster changed would be a change on every run."""
-    kubectl = obtain(("kubernetes",), Progress())["kubectl"]
-    written: Any = json.loads(
-        _kubectl(
-            kubectl,
-            deployed,
-            "get",
-            "clusterpolicy",
-            "dockerhub-image-redirect",
-            "--show-managed-fields",
-            "-o",
-            "json",
-        )
-    )
-    from components.policy import Redirect, redirect
-    from components.types import Access, Engine, Proxy
-
+    words = ("get", "clusterpolicy", "dockerhub-image-redirect", "--show-managed-fields")
+    written: Any = json.loads(kubectl(deployed.kubeconfig, *words, "-o", "json").stdout)
     (manifest,) = redirect(
         Redirect(
             engine=Engine.CLUSTER_POLICY,
@@ -151,15 +130,6 @@ def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
     assert live == spec
     for name, value in manifest["spec"]["rules"][0].items():
         assert written["spec"]["rules"][0][name] == value, name
-
-
-def _kubectl(kubectl: Path, run: Run, *words: str) -> str:
-    return subprocess.run(
-        [kubectl, "--kubeconfig", run.kubeconfig, *words],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
 
 
 def test_secrets_are_private_files_and_in_no_log_and_no_command_line(deployed: Run) -> None:
@@ -215,19 +185,18 @@ def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice
 
 
 def test_a_second_deployment_deletes_what_it_does_not_declare(deployed: Run) -> None:
-    kubectl = obtain(("kubernetes",), Progress())["kubectl"]
-    mirrors = ("get", "daemonset", "--all-namespaces", "-o", "name")
-    assert _kubectl(kubectl, deployed, *mirrors)
+    mirrors = (deployed.kubeconfig, "get", "daemonset", "--all-namespaces", "-o", "name")
+    assert kubectl(*mirrors).stdout
     config = {
         "clusters[0].ways": "[admission]",
         "registry.namespaces": "[{name: library, access: Public}]",
     }
     outputs = deploy(deployed, Runner.EMBEDDED, Progress(), config)
     assert outputs["namespaces"] == ["library"]
-    assert _kubectl(kubectl, deployed, *mirrors) == ""
+    assert kubectl(*mirrors).stdout == ""
     assert _copied_logins(deployed) == []
     assert deploy(deployed, Runner.EMBEDDED, Progress())["namespaces"] == ["bitnami", "library"]
-    assert _kubectl(kubectl, deployed, *mirrors)
+    assert kubectl(*mirrors).stdout
     wait.until(lambda: _copied_logins(deployed), "the login is copied again")
 
 
@@ -289,7 +258,6 @@ def _calls(run: Run) -> list[dict[str, Any]]:
 
 def _live(run: Run) -> dict[str, tuple[str, Any]]:
     """What the stack has in its cluster, Kyverno's Deployments with it: uid and content."""
-    kubectl = obtain(("kubernetes",), Progress())["kubectl"]
     record = json.loads((run.folder / "embedded" / "deployed.json").read_text())
     asked = [("-n", "kyverno", "deployments")]
     for kind, cluster, identity in record:
@@ -301,7 +269,7 @@ def _live(run: Run) -> dict[str, tuple[str, Any]]:
             asked.append((*(("-n", namespace) if namespace else ()), f"{resource}/{name}"))
     live = {}
     for words in asked:
-        answer: Any = json.loads(_kubectl(kubectl, run, "get", *words, "-o", "json"))
+        answer: Any = json.loads(kubectl(run.kubeconfig, "get", *words, "-o", "json").stdout)
         for each in answer.get("items", [answer]):
             metadata = each.pop("metadata")
             each.pop("status", None)
@@ -334,19 +302,19 @@ def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_a
     run: Run, deployed: Run
 ) -> None:
     """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
-    parts = obtain(("helm", "kubernetes"), Progress())
+    helm = obtain(("helm",), Progress())["helm"]
     wait.until(lambda: _copied_logins(deployed), "the login is copied")
-    _kubectl(parts["kubectl"], deployed, "delete", "clusterpolicy", "--all", "--timeout=20s")
-    _kubectl(parts["kubectl"], deployed, "delete", "clusterrole", ROLE, "--cascade=foreground")
+    kubectl(deployed.kubeconfig, "delete", "clusterpolicy", "--all", "--timeout=20s")
+    kubectl(deployed.kubeconfig, "delete", "clusterrole", ROLE, "--cascade=foreground")
     assert _copied_logins(deployed) == []
     subprocess.run(
-        [parts["helm"], "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],
+        [helm, "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],
         env={**os.environ, "KUBECONFIG": str(run.kubeconfig), "HOME": str(run.folder)},
         check=True,
         capture_output=True,
     )
     wait.until(lambda: "kyverno" not in _mutating_webhooks(deployed), "its webhooks are gone")
-    _kubectl(parts["kubectl"], deployed, "delete", "namespace", "kyverno", "--timeout=30s")
+    kubectl(deployed.kubeconfig, "delete", "namespace", "kyverno", "--timeout=30s")
     rehearsal("deploy", "--runner", "embedded", folder=run.folder)
     wait.until(lambda: _copied_logins(deployed), "the login is copied again")
 
@@ -388,28 +356,21 @@ def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
     try:
         assert second.volcengine != run.volcengine
         assert client_of(second.kubeconfig) is not None
-        refused = subprocess.run(
-            [sys.executable, "-m", "rehearsal", "prove"],
-            cwd=CHECKOUT,
-            env={key: value for key, value in os.environ.items() if key != "REHEARSAL_RUN"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        refused = ran("prove")
         assert refused.returncode == 1
         assert "set REHEARSAL_RUN" in refused.stderr
     finally:
         rehearsal("down", folder=second.folder)
     assert not second.folder.exists()
-    assert _processes_of(second.folder) == []
-    assert _processes_of(run.folder) != []
+    assert processes_with(str(second.folder)) == []
+    assert processes_with(str(run.folder)) != []
 
 
 def test_ctrl_c_stops_everything_it_started() -> None:
     folder = interrupted_at(
         "kubernetes:helm.sh/v3:Release rehearsal-kyverno-release", "--no-node", log="kyverno.log"
     )
-    assert _processes_of(folder) == []
+    assert processes_with(str(folder)) == []
     rehearsal("down", folder=folder)
 
 
@@ -423,13 +384,5 @@ def test_ctrl_c_stops_everything_it_started() -> None:
 )
 def test_an_up_that_is_interrupted_leaves_nothing(number: signal.Signals, log: str) -> None:
     folder = up_interrupted_at("starting Kubernetes", "--no-node", log=log, number=number)
-    assert _processes_of(folder) == []
+    assert processes_with(str(folder)) == []
     assert not folder.exists()
-
-
-def _processes_of(folder: Path) -> list[int]:
-    return [
-        each.pid
-        for each in psutil.process_iter(["cmdline"])
-        if any(str(folder) in word for word in each.info["cmdline"] or ())
-    ]

@@ -21,12 +21,14 @@ GHCR_DOMAIN = "ghcr-rehearsal-cn-beijing.cr.volces.com"
 """The same of ghcr.io's."""
 
 
-def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
-    """Run `python -m rehearsal …` on the run of a folder; its standard output."""
+def ran(
+    *words: str, folder: Path | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m rehearsal …` on the run of a folder, or where the environment names none."""
     environment = {key: value for key, value in os.environ.items() if key != "REHEARSAL_RUN"}
     if folder is not None:
         environment["REHEARSAL_RUN"] = str(folder)
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "rehearsal", *words],
         cwd=CHECKOUT,
         env=environment,
@@ -36,6 +38,11 @@ def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
         check=False,
         timeout=300,
     )
+
+
+def rehearsal(*words: str, folder: Path | None = None, stdin: str = "") -> str:
+    """The same for a command that succeeds; its standard output."""
+    done = ran(*words, folder=folder, stdin=stdin)
     assert done.returncode == 0, f"{words}: {done.stderr}"
     return done.stdout
 
