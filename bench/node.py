@@ -45,7 +45,7 @@ back {restored_after:.0f} s after it ended."""
 def main(
     *,
     containerd: Annotated[
-        list[Containerd] | None, typer.Option(help="A version; all, if none is given.")
+        list[Containerd] | None, typer.Option(help="A version; all of them by default.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; a black hole has one.")] = 5,
     output: Annotated[Path, typer.Option(help="The folder to write to.")] = CHECKOUT / "docs",

@@ -69,7 +69,7 @@ class UnavailableError(RehearsalError):
 
 
 def _node(node: bool | None, containerd: Containerd | None, progress: Progress) -> Programs | None:
-    """What the real node is made of; None where there is to be none, or can be none.
+    """The programs of the real node; None where there is to be none, or can be none.
 
     That a machine cannot have one is said, and is an error where one was asked for
     (UnavailableError). Past this point whatever fails is a fault of a part that should work.
@@ -213,7 +213,7 @@ def prove() -> None:
 
 @app.command()
 def admit(
-    namespace: Annotated[str, typer.Option(help="The namespace the Pods are made in.")] = "default",
+    namespace: Annotated[str, typer.Option(help="The namespace of the Pods.")] = "default",
     workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 4,
     policy_engine: Annotated[
         PolicyEngine | None, typer.Option(help="Deploy the stack with this engine first.")

@@ -57,7 +57,7 @@ class Declared:
     protected: bool
 
     @property
-    def is_made(self) -> bool:
+    def is_created(self) -> bool:
         """Whether it is a thing of its own, not a component that holds others."""
         return ":index:" not in self.kind
 
@@ -72,14 +72,14 @@ class Preview:
     """What was assumed."""
 
     def steps(self) -> dict[str, int]:
-        """For each resource that is really made: 1 for the first ones, else one after its last."""
+        """For each resource but components: 1 for the first ones, else one after its last."""
         found: dict[str, int] = {}
 
         def step(urn: str) -> int:
             if urn not in found:
                 each = self.resources[urn]
                 before = [step(other) for other in each.after if other in self.resources]
-                found[urn] = max(before, default=0) + each.is_made
+                found[urn] = max(before, default=0) + each.is_created
             return found[urn]
 
         for urn in self.resources:
@@ -187,10 +187,10 @@ def _shown(value: Any) -> Any:
 def show(stack: str, found: Preview, console: Console) -> None:
     """Print the tree, the outputs, and what all this is not."""
     steps = found.steps()
-    tree = Tree(f"[bold]{escape(stack)}[/]: what the stack declares; \\[n] is made in step n")
+    tree = Tree(f"[bold]{escape(stack)}[/]: what the stack declares; \\[n] is created in step n")
     branches: dict[str, Tree] = {}
     for urn, each in found.resources.items():
-        step = f"[cyan]\\[{steps[urn]}][/] " if each.is_made else ""
+        step = f"[cyan]\\[{steps[urn]}][/] " if each.is_created else ""
         kept = " [yellow](protected)[/]" if each.protected else ""
         label = f"{step}[bold]{escape(_type(each.kind))}[/] {escape(each.name)}{kept}"
         branch = branches.get(each.parent, tree).add(label)
@@ -215,7 +215,7 @@ def _type(token: str) -> str:
 def _lines(each: Declared) -> Iterator[str]:
     """Its settings, a line each; of a Kubernetes object its name first, of a component one line."""
     inputs = {name: value for name, value in each.inputs.items() if value not in ("", [], {}, None)}
-    if not each.is_made:
+    if not each.is_created:
         yield from [_flow(inputs)] if inputs else []
         return
     metadata = inputs.pop("metadata", None)

@@ -97,7 +97,7 @@ class Cli:
 
 
 class _Seen:
-    """What the engine tells of an operation."""
+    """The events of an operation."""
 
     def __init__(self) -> None:
         self._done: list[tuple[str, str]] = []

@@ -213,7 +213,7 @@ def reason(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> str:
-    """Why no real node can be had, in an environment made so."""
+    """Why no real node can be had, in an environment changed so."""
     del machine
     change, expected = request.param
     change(tmp_path, monkeypatch)

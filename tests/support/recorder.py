@@ -43,7 +43,7 @@ class Registered:
     urn: str
     parent_urn: str
     aliases: tuple[Any, ...]
-    """Each alias as the engine is told of it: `alias_pb2.Alias`."""
+    """Each alias as the engine gets it: `alias_pb2.Alias`."""
 
     @property
     def inputs(self) -> Any:

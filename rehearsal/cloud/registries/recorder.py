@@ -1,4 +1,4 @@
-"""The hop between a pull-through registry and upstream that sees what upstream is asked for."""
+"""Between a pull-through registry and its upstream: forwards, and sees what upstream is asked."""
 
 from __future__ import annotations
 
