@@ -100,11 +100,6 @@ class Sample:
     unchanged: int = 0
     """Pods admitted without the proxy's domain in every container."""
 
-    @property
-    def per_second(self) -> float:
-        """Throughput."""
-        return len(self.milliseconds) / self.seconds
-
 
 def measure(plane: ControlPlane, case: Case, *, count: int, seconds: float, warm: int) -> Sample:
     """Create Pods until there are `count` samples or `seconds` are over, at least one a worker.

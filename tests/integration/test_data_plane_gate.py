@@ -65,27 +65,28 @@ def mirror(stage: Stage) -> Mirror:
 @pytest.mark.parametrize(
     ("mode", "login", "path", "status"),
     [
-        pytest.param("basic", "none", NGINX, 401, id="basic-none-private"),
-        pytest.param("basic", "none", REDIS, 200, id="basic-none-public"),
-        pytest.param("basic", "none", NOWHERE, 401, id="basic-none-nowhere"),
-        pytest.param("basic", "none", "/v2/", 401, id="basic-none-ping"),
-        pytest.param("basic", "basic", "/v2/", 200, id="basic-basic-ping"),
-        pytest.param("basic", "basic", NGINX, 200, id="basic-basic-private"),
-        pytest.param("basic", "basic", NOWHERE, 404, id="basic-basic-nowhere"),
-        pytest.param("basic", "wrong", NGINX, 401, id="basic-wrong-private"),
-        pytest.param("basic", "wrong", REDIS, 401, id="basic-wrong-public"),
-        pytest.param("bearer", "none", NGINX, 401, id="bearer-none-private"),
-        pytest.param("bearer", "basic", NGINX, 401, id="bearer-basic-private"),
-        pytest.param("bearer", "basic", REDIS, 401, id="bearer-basic-public"),
-        pytest.param("bearer", "token", NGINX, 200, id="bearer-token-private"),
-        pytest.param("bearer", "token", "/v2/", 200, id="bearer-token-ping"),
-        pytest.param("bearer", "token", NOWHERE, 404, id="bearer-token-nowhere"),
-        pytest.param("bearer", "other-token", NGINX, 401, id="bearer-token-of-another-repository"),
-        pytest.param("bearer", "made-up", REDIS, 401, id="bearer-made-up-public"),
-        pytest.param("both", "basic", NGINX, 200, id="both-basic-private"),
-        pytest.param("both", "token", NGINX, 200, id="both-token-private"),
-        pytest.param("both", "none", NGINX, 401, id="both-none-private"),
+        ("basic", "none", NGINX, 401),
+        ("basic", "none", REDIS, 200),
+        ("basic", "none", NOWHERE, 401),
+        ("basic", "none", "/v2/", 401),
+        ("basic", "basic", "/v2/", 200),
+        ("basic", "basic", NGINX, 200),
+        ("basic", "basic", NOWHERE, 404),
+        ("basic", "wrong", NGINX, 401),
+        ("basic", "wrong", REDIS, 401),
+        ("bearer", "none", NGINX, 401),
+        ("bearer", "basic", NGINX, 401),
+        ("bearer", "basic", REDIS, 401),
+        ("bearer", "token", NGINX, 200),
+        ("bearer", "token", "/v2/", 200),
+        ("bearer", "token", NOWHERE, 404),
+        ("bearer", "other-token", NGINX, 401),
+        ("bearer", "made-up", REDIS, 401),
+        ("both", "basic", NGINX, 200),
+        ("both", "token", NGINX, 200),
+        ("both", "none", NGINX, 401),
     ],
+    ids=str,
 )
 def test_who_may_pull_what(
     start_stage: Callable[..., Stage], mode: str, login: str, path: str, status: int
@@ -171,25 +172,11 @@ def test_a_status_fault_meets_every_request_until_it_is_healed(mirror: Mirror, s
     assert mirror.get(NGINX, auth=mirror.basic).status_code == 200
 
 
-def test_a_counted_fault_heals_itself(mirror: Mirror) -> None:
-    mirror.fault(kind="status", status=429, times=2)
-    answers = [mirror.get(NGINX, auth=mirror.basic).status_code for _ in range(3)]
-    assert answers == [429, 429, 200]
-
-
 def test_a_dropped_request_is_logged_with_no_status(mirror: Mirror) -> None:
-    mirror.fault(kind="drop", times=1)
+    mirror.fault(kind="drop")
     with pytest.raises(httpx.RemoteProtocolError):
         mirror.get(NGINX, auth=mirror.basic)
     assert mirror.stage.access_log(mirror.domain)[-1].status == 0
-
-
-def test_a_silent_registry_takes_connections_and_answers_nothing(mirror: Mirror) -> None:
-    mirror.fault(kind="silent")
-    with pytest.raises(httpx.ReadTimeout):
-        mirror.get(NGINX, auth=mirror.basic, timeout=0.5)
-    mirror.heal()
-    assert mirror.get(NGINX, auth=mirror.basic).status_code == 200
 
 
 def test_a_wrong_digest_is_a_body_of_the_right_length_with_another_digest(mirror: Mirror) -> None:

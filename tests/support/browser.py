@@ -82,11 +82,6 @@ class Browser:
         assert "error" not in result, result["error"]
         return result.get("value")
 
-    def screenshot(self, page: str, target: Path, *, width: int, height: int) -> None:
-        """Write a picture (PNG) of an HTML page in a window of this size, in pixels."""
-        size = f"--window-size={width},{height}"
-        self._run(f"--screenshot={target}", size, self._file(page))
-
     def _file(self, page: str) -> str:
         file = self.folder / "page.html"
         file.write_text(page, encoding="utf-8")

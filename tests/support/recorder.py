@@ -68,9 +68,6 @@ class Recording:
         assert len(found) == 1, f"{len(found)} of {token}"
         return found[0]
 
-    def position(self, token: str) -> int:
-        return self.resources.index(self.one(token))
-
 
 class Cloud(Mocks):
     """Answers as Volcengine and Kubernetes would; with `unknown`, as in a first preview."""

@@ -165,7 +165,7 @@ class Emulator:
         if kind == "registries" and plane and (proxy := plane.registry(name)):
             await proxy.set_fault(fault)
         elif kind == "upstreams" and plane and (faults := plane.upstream_faults(name)):
-            faults.set(fault)
+            faults.fault = fault
         else:
             return JSONResponse({"error": f"{name} is not served"}, status_code=404)
         return JSONResponse(None)

@@ -11,7 +11,6 @@ and digests remain the real registry's.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import json
 import time
@@ -133,13 +132,11 @@ class Gate:
                 )
             )
 
-        fault = self._faults.meet()
+        fault = self._faults.fault
         try:
             if not self._registry.reachable or (fault and fault.kind is FaultKind.DROP):
                 log()
                 await drop_connection(receive, send)
-            elif fault and fault.kind is FaultKind.SILENT:
-                await _wait_for_disconnect(request)
             else:
                 await self._answer(request, _LastHeld(send, handling, log), handling, fault)
         finally:
@@ -324,8 +321,3 @@ def _json_response(content: object, status: int, headers: dict[str, str] | None 
     return Response(
         json.dumps(content), status_code=status, media_type="application/json", headers=headers
     )
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.1)

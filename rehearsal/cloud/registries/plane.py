@@ -132,7 +132,7 @@ class ProxyRegistry:
     async def set_fault(self, fault: DataFault | None) -> None:
         """Put a fault in force in place of the one before; None heals the registry."""
         listener = self._started()
-        self._faults.set(fault)
+        self._faults.fault = fault
         self._close_black_hole()
         await listener.stop()
         if fault is None or not fault.kind.is_of_listener:

@@ -81,7 +81,7 @@ class UpstreamRecorder:
         content = content_of(request.url.path)
         if content is not None:
             self._seen.append((request.method, content))
-        fault = self._faults.meet()
+        fault = self._faults.fault
         if fault is None:
             await forward(self._client, request, send)
         elif fault.kind is FaultKind.STATUS:
