@@ -204,7 +204,7 @@ def prepare_chart(parts: Mapping[str, Path]) -> None:
         return
     RUNS.mkdir(exist_ok=True)
     partial = CHART.with_name(f"kyverno-chart.{secrets.token_hex(4)}")
-    chart.assemble(parts, partial)
+    chart.of_parts(parts, partial)
     shutil.rmtree(CHART, ignore_errors=True)
     partial.rename(CHART)
     stamp.write_text(source)

@@ -1,4 +1,4 @@
-"""The Kyverno chart of the pinned version, complete without any chart repository."""
+"""Kyverno's chart, complete without any chart repository."""
 
 from __future__ import annotations
 
@@ -47,27 +47,33 @@ def images_in(manifest: Any) -> Iterator[str]:
             yield from images_in(value)
 
 
-def assemble(parts: Mapping[str, Path], target: Path) -> None:
-    """Put the chart with the charts it depends on into the folder `target`.
+def of_parts(parts: Mapping[str, Path], target: Path) -> None:
+    """Put the chart of the pinned version into the folder `target`, which is replaced.
 
-    The chart's own module names its dependencies by repository. Two of them, the CRDs of
-    `policies.kyverno.io` and of `openreports.io`, come from the Go modules Kyverno itself is built
-    with; the reports server, off by default, is an empty chart of its name.
+    The CRDs of `policies.kyverno.io` and of `openreports.io` come from the Go modules Kyverno
+    itself is built with.
+    """
+    names = ("kyverno-api", "openreports")
+    assemble(parts["chart"], {name: parts[f"chart-{name}"] for name in names}, target)
+
+
+def assemble(chart: Path, dependencies: Mapping[str, Path], target: Path) -> str:
+    """Put a chart with the charts it depends on into the folder `target`; its version.
+
+    A chart names its dependencies by repository: what is neither in its own folder nor among
+    `dependencies`, by name, is an empty chart of that name, for something that is off by default.
     """
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(parts["chart"], target)
-    inner = target / "charts"
-    shutil.copytree(parts["chart-kyverno-api"], inner / "kyverno-api")
-    shutil.copytree(parts["chart-openreports"], inner / "openreports")
-    declared = yaml.safe_load((target / "Chart.yaml").read_text())["dependencies"]
-    wanted = {each["name"]: each["version"] for each in declared}
-    empty = inner / "reports-server"
-    empty.mkdir()
-    (empty / "Chart.yaml").write_text(
-        yaml.safe_dump({"apiVersion": "v2", "name": "reports-server", "version": "0"})
-    )
-    for name in ("kyverno-api", "openreports", "reports-server"):
-        metadata = inner / name / "Chart.yaml"
-        document = yaml.safe_load(metadata.read_text())
-        document["version"] = wanted[name]
-        metadata.write_text(yaml.safe_dump(document, sort_keys=False))
+    shutil.copytree(chart, target)
+    document = yaml.safe_load((target / "Chart.yaml").read_text())
+    for each in document["dependencies"]:
+        inner = target / "charts" / each["name"]
+        if inner.exists():
+            continue
+        if each["name"] in dependencies:
+            shutil.copytree(dependencies[each["name"]], inner)
+        else:
+            inner.mkdir()
+        metadata = {"apiVersion": "v2", "name": each["name"], "version": each["version"]}
+        (inner / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+    return str(document["version"])

@@ -251,7 +251,7 @@ def install(
         ProcessError: when the controller does not become ready.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    chart.assemble(parts, folder / "chart")
+    chart.of_parts(parts, folder / "chart")
     excluded = {
         "key": "kubernetes.io/metadata.name",
         "operator": "NotIn",

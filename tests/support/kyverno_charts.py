@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rehearsal.cluster.chart import assemble
 from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
 
@@ -33,27 +31,17 @@ OTHERS_POLICY: dict[str, Any] = {
 }
 """A policy that somebody else put into the cluster."""
 _API = "v0.0.1-alpha.3.0.20260723090831-fb2785727f98"
-_FROM_MODULES = {"kyverno-api": f"github.com/kyverno/api@{_API}//charts/kyverno-api"}
 
 
 def chart(version: str, target: Path) -> str:
     """Put the chart of this Kyverno into the folder `target`; its own version.
 
-    Of the charts it depends on, that of the CRDs of `policies.kyverno.io` is there; the others are
-    off by default, and empty here.
+    Of the charts it depends on, that of the CRDs of `policies.kyverno.io` is there.
     """
     source = f"github.com/kyverno/kyverno@v{version}//charts/kyverno"
-    shutil.copytree(module_files(source, f"kyverno-chart-{version}", Progress()), target)
-    document: Any = yaml.safe_load((target / "Chart.yaml").read_text())
-    for each in document["dependencies"]:
-        inner = target / "charts" / each["name"]
-        if inner.exists():
-            continue
-        metadata = {"apiVersion": "v2", "name": each["name"]}
-        if each["name"] in _FROM_MODULES:
-            module = _FROM_MODULES[each["name"]]
-            shutil.copytree(module_files(module, f"{each['name']}-{_API}", Progress()), inner)
-        else:
-            inner.mkdir()
-        (inner / "Chart.yaml").write_text(yaml.safe_dump({**metadata, "version": each["version"]}))
-    return str(document["version"])
+    api = f"github.com/kyverno/api@{_API}//charts/kyverno-api"
+    return assemble(
+        module_files(source, f"kyverno-chart-{version}", Progress()),
+        {"kyverno-api": module_files(api, f"kyverno-api-{_API}", Progress())},
+        target,
+    )
