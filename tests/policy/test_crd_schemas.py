@@ -23,9 +23,7 @@ from components.types import DOCKER_HUB, Access, Engine, Proxy
 from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
-
-VERSIONS = ("1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")
-"""One of each minor version whose Go module can be had; 1.16 cannot."""
+from tests.support.kyverno_charts import VERSIONS
 
 PROXIES = (
     Proxy(

@@ -1,4 +1,4 @@
-"""The rehearsal does not import the stack; the lists both have are held to be the same."""
+"""The rehearsal does not import the stack; what it repeats is held to be the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import get_args
 
 import pytest
 
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.types import Access, Edition, Engine
+from rehearsal import proof
 from rehearsal.cloud.api import state
 from rehearsal.cloud.registries.gate import AccessLevel
 from rehearsal.deploy.stack import PolicyEngine
@@ -27,3 +29,7 @@ def test_the_rehearsal_knows_the_same_words(
     ours: type[StrEnum], rehearsed: Collection[str]
 ) -> None:
     assert {each.value for each in ours} == set(map(str, rehearsed))
+
+
+def test_the_rehearsal_opts_out_by_the_stacks_own_label() -> None:
+    assert proof._OPT_OUT == {OPT_OUT_LABEL: OPT_OUT_VALUE}

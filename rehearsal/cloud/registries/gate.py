@@ -12,14 +12,13 @@ and digests remain the real registry's.
 from __future__ import annotations
 
 import datetime as dt
-import json
 import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
 import httpx
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from rehearsal.cloud.registries.access_log import AccessLog, AccessRecord, Cache
@@ -71,9 +70,8 @@ class RefusalError(Exception):
         headers = {"Docker-Distribution-Api-Version": "registry/2.0"}
         if self.challenge:
             headers["WWW-Authenticate"] = self.challenge
-        return _json_response(
-            {"errors": [{"code": self.code, "message": self.message}]}, self.status, headers
-        )
+        content = {"errors": [{"code": self.code, "message": self.message}]}
+        return JSONResponse(content, self.status, headers)
 
 
 _STATUS_FAULTS = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN", 429: "TOOMANYREQUESTS"}
@@ -179,7 +177,7 @@ class Gate:
         identity = self._identify(request, handling)
         if identity.user is None and identity.repositories is None:
             raise self._unauthorized("authentication required")
-        return _json_response({}, 200, {"Docker-Distribution-Api-Version": "registry/2.0"})
+        return JSONResponse({}, 200, {"Docker-Distribution-Api-Version": "registry/2.0"})
 
     def _token(self, request: Request, handling: _Handling) -> Response:
         if request.method != "GET":
@@ -196,7 +194,7 @@ class Gate:
             if (repository := _pull_scope(part)) and self._may_pull(identity.user, repository)
         )
         value = self._login.issue(identity.user, granted)
-        return _json_response({"token": value, "access_token": value, "expires_in": 300}, 200)
+        return JSONResponse({"token": value, "access_token": value, "expires_in": 300})
 
     def _allowed_content(self, request: Request, handling: _Handling) -> Content | None:
         """Return what may be forwarded. Raises RefusalError for everything else."""
@@ -315,9 +313,3 @@ def _target(scope: Scope) -> str:
     path = str(scope["raw_path"].decode("ascii", errors="backslashreplace"))
     query = str(scope["query_string"].decode("ascii", errors="backslashreplace"))
     return f"{path}?{query}" if query else path
-
-
-def _json_response(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        json.dumps(content), status_code=status, media_type="application/json", headers=headers
-    )
