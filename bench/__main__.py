@@ -5,9 +5,6 @@ The samples themselves are in .rehearsal/benchmarks.json, which is no file of th
 
 from __future__ import annotations
 
-import datetime as dt
-import os
-import platform
 import signal
 import sys
 import tempfile
@@ -19,6 +16,7 @@ import typer
 from bench import report
 from bench.cluster import cluster
 from bench.goals import goals
+from bench.numbers import machine
 from bench.run import Effort, run
 from bench.variants import variants
 from rehearsal.locations import CHECKOUT, RUNS
@@ -37,6 +35,7 @@ def main(
     """Measure admission without a policy, with each of ours and with the vendor's."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     progress = Progress()
+    here = f"{machine()}, Kyverno 1.19.1"
     effort = (
         Effort(rounds=rounds or 1, count=30, seconds=0.3, warm=5)
         if quick
@@ -47,23 +46,13 @@ def main(
         cluster(Path(folder), progress) as found,
     ):
         result = run(found, variants(beside or ()), effort, progress)
-    machine = _machine()
-    text = report.markdown(result, effort, machine, list(goals(result)))
+    text = report.markdown(result, effort, here, list(goals(result)))
     output.mkdir(parents=True, exist_ok=True)
     (output / "benchmarks.md").write_text(text)
     report.plot(result, output / "benchmarks.svg")
     RUNS.mkdir(exist_ok=True)
-    (RUNS / "benchmarks.json").write_text(report.raw(result, effort, machine))
+    (RUNS / "benchmarks.json").write_text(report.raw(result, effort, here))
     print(text)
-
-
-def _machine() -> str:
-    """What it was measured on, and when."""
-    today = dt.datetime.now(dt.UTC).date().isoformat()
-    return (
-        f"{today}; {os.cpu_count()} cores, {platform.machine()}, {platform.system()};"
-        f" Kubernetes 1.37.2, Kyverno 1.19.1, Python {platform.python_version()}"
-    )
 
 
 if __name__ == "__main__":

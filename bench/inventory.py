@@ -6,10 +6,7 @@ what costs an inventory most.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import os
-import platform
 import resource
 import ssl
 import subprocess
@@ -29,6 +26,7 @@ import typer
 import yaml
 
 from bench.load import Connection
+from bench.numbers import machine
 from components.policy import load
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
@@ -37,6 +35,7 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import Profile, obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
+from rehearsal.running import deployment
 
 PODS_GOAL = (50_000, 30, 500)
 """Pods, seconds, MB."""
@@ -120,16 +119,12 @@ def write_manifests(folder: Path, count: int) -> None:
     settings = {f"key-{at}": "a value of some length, as settings are" for at in range(20)}
     for at in range(count):
         name = f"app-{at}"
-        pod = pod_of(at)
         documents = [
             {
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
+                **deployment(name, pod_of(at)),
                 "metadata": {"name": name, "namespace": f"team-{at % 50}"},
-                "spec": {
-                    "selector": {"matchLabels": {"app": name}},
-                    "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
-                },
             },
             {
                 "apiVersion": "v1",
@@ -216,21 +211,16 @@ def admission(found: control_plane.ControlPlane, rounds: int) -> dict[str, Admis
     """Dry runs of workloads with nothing unserved, in turns without the policy and with it."""
     policy, binding = load("unserved-images/validating-admission-policy.yaml")
     spec = {"containers": [{"name": "c", "image": "nginx:1"}]}
-    template = {"metadata": {"labels": {"app": "x"}}, "spec": spec}
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "x"}
     deployments = "/apis/apps/v1/namespaces/default/deployments"
     many = {"containers": [{"name": f"c{n}", "image": f"nginx:{n}"} for n in range(20)]}
-    selector = {"matchLabels": {"app": "x"}}
     cases: dict[str, tuple[str, Any]] = {
         "a Pod": (_PODS, {"metadata": {"name": "x"}, "spec": spec}),
         "a Pod of 20 containers": (_PODS, {"metadata": {"name": "x"}, "spec": many}),
         "a Pod of a ReplicaSet": (
             _PODS, {"metadata": {"name": "x", "ownerReferences": [owner]}, "spec": spec}
         ),
-        "a Deployment": (
-            deployments,
-            {"metadata": {"name": "x"}, "spec": {"selector": selector, "template": template}},
-        ),
+        "a Deployment": (deployments, deployment("x", spec)),
     }  # fmt: skip
     times = {name: Admission() for name in cases}
     connection = Connection(found)
@@ -289,8 +279,6 @@ def report(
     admissions: Mapping[str, Admission],
 ) -> str:
     """The figures with their conditions, as Markdown."""
-    today = dt.datetime.now(dt.UTC).date().isoformat()
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
     seconds, megabytes = PODS_GOAL[1:]
     rows = "\n".join(
         f"| {name} | {median(each.without):.2f} ms | {median(each.with_policy):.2f} ms |"
@@ -299,9 +287,8 @@ def report(
     )
     return f"""# The inventory, measured
 
-{today}; {machine}; load average of the 15 minutes before {os.getloadavg()[2]:.1f};
-Kubernetes 1.37.2, Python {platform.python_version()}. Written by `python -m bench.inventory`. The
-API server and etcd are on the same cores.
+{machine()}. Written by
+`python -m bench.inventory`. The API server and etcd are on the same cores.
 
 | read | goal | seconds | MB | images |
 |---|---|---|---|---|

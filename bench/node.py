@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import os
-import platform
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,6 +11,7 @@ from typing import Annotated
 import typer
 
 from bench.mirror import NO_MIRROR, Measured, MirrorBench, Times
+from bench.numbers import machine
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd
 from rehearsal.deploy.stack import Runner, deploy
@@ -56,9 +54,9 @@ def main(
         typer.echo(reason, err=True)
         raise typer.Exit(1)
     progress = Progress()
-    load = os.getloadavg()[2]
+    here = machine()
     found = {each: _measured(each, rounds, progress) for each in containerd or list(Containerd)}
-    text = markdown(found, rounds, _machine(load))
+    text = markdown(found, rounds, here)
     (output / "benchmarks-node.md").write_text(text)
     print(text)
 
@@ -74,12 +72,12 @@ def _measured(version: Containerd, rounds: int, progress: Progress) -> Measured:
     return measured
 
 
-def markdown(found: Mapping[Containerd, Measured], rounds: int, machine: str) -> str:
+def markdown(found: Mapping[Containerd, Measured], rounds: int, here: str) -> str:
     """The report: a table for each version of containerd."""
     lines = [
         "# How long a Pod takes, by the state of its node's mirror",
         "",
-        f"{machine}. Written by `python -m bench.node --rounds {rounds}`.",
+        f"{here}. Written by `python -m bench.node --rounds {rounds}`.",
         "",
         _HOW,
     ]
@@ -114,13 +112,6 @@ def _shown(seconds: Sequence[float]) -> str:
 
 def _ratio(seconds: Sequence[float], without: Sequence[float]) -> str:
     return f"{statistics.median(seconds) / statistics.median(without):.2f}"
-
-
-def _machine(load: float) -> str:
-    """What it was measured on, when, and how much else the machine did before."""
-    today = dt.datetime.now(dt.UTC).date().isoformat()
-    busy = f"; a busy machine, load average of the 15 minutes before {load:.1f}" if load > 1 else ""
-    return f"{today}; {os.cpu_count()} cores, {platform.machine()}, {platform.system()}{busy}"
 
 
 if __name__ == "__main__":

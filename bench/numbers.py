@@ -1,8 +1,11 @@
-"""Percentiles and ratios of measurements. Times are in milliseconds."""
+"""Percentiles and ratios of measurements, and what they are of. Times are in milliseconds."""
 
 from __future__ import annotations
 
+import datetime as dt
 import math
+import os
+import platform
 import statistics
 from collections.abc import Sequence
 
@@ -38,3 +41,11 @@ def shown(milliseconds: float) -> str:
     """A time to three significant digits: `1.23`, `12.3`, `123`, `1,234`."""
     digits = 2 if milliseconds < 10 else 1 if milliseconds < 100 else 0
     return f"{milliseconds:,.{digits}f}"
+
+
+def machine() -> str:
+    """What is measured on, when, and how much else the machine did before."""
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    cores = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+    busy = f"load average of the 15 minutes before {os.getloadavg()[2]:.1f}"
+    return f"{today}; {cores}; {busy}; Kubernetes 1.37.2, Python {platform.python_version()}"

@@ -17,6 +17,7 @@ from kubernetes import client
 from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from rehearsal import wait
 from rehearsal.cluster import node as real_node
+from rehearsal.running import deployment
 
 _RUNNING_SECONDS = 320.0
 _GONE_SECONDS = 60.0
@@ -69,15 +70,8 @@ class Pods:
             "terminationGracePeriodSeconds": 0,
             "containers": [{"name": "web", "image": image}],
         }
-        labels = {"app": app, OPT_OUT_LABEL: OPT_OUT_VALUE}
-        deployment: Any = {
-            "metadata": {"name": app},
-            "spec": {
-                "selector": {"matchLabels": {"app": app}},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
-            },
-        }
-        self._apps.create_namespaced_deployment("default", deployment)
+        body = deployment(app, pod, {OPT_OUT_LABEL: OPT_OUT_VALUE})
+        self._apps.create_namespaced_deployment("default", body)
         try:
             yield app
         finally:
