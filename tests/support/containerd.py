@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
 from rehearsal import wait
-from rehearsal.processes import end_group
+from rehearsal.processes import Processes, end_group
 
 _SOCKET = "run/containerd/containerd.sock"
 _READY_SECONDS = 30.0
@@ -63,7 +61,7 @@ echo $! >{folder}/pid
 
 
 class NodeError(Exception):
-    """A node cannot be had here, or something on it failed; the message says what."""
+    """An image cannot be pulled; the message says why."""
 
 
 def unavailable() -> str | None:
@@ -84,34 +82,43 @@ def unavailable() -> str | None:
     return f"cannot mount: {tried.stderr.strip()}" if tried.returncode else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class NodeConfig:
-    """What a node consists of."""
-
-    folder: Path
-    """Its own folder, not on an overlay file system."""
-    binaries: Path
-    """The folder with containerd, ctr and the shim."""
-    hosts: Mapping[str, str]
-    """The IP address of each name that it can resolve."""
-    ca_certificate: Path
-    """A certificate authority that it trusts, PEM."""
-
-
 class ContainerdNode:
     """A mount namespace with a containerd in it that can be reset, asked and restarted."""
 
-    def __init__(self, config: NodeConfig) -> None:
-        self._config = config
-        self._folder = config.folder
-        self._holder: subprocess.Popen[bytes] | None = None
+    def __init__(
+        self,
+        processes: Processes,
+        folder: Path,
+        binaries: Path,
+        hosts: Mapping[str, str],
+        ca_certificate: Path,
+    ) -> None:
+        """Make the namespace.
+
+        `folder` is its own, not on an overlay file system; `binaries` has containerd, ctr and the
+        shim. It resolves the names in `hosts` and trusts the authority. Raises ProcessError.
+        """
+        self._folder = folder
+        self.binaries.mkdir(parents=True)
+        for each in binaries.iterdir():
+            (self.binaries / each.name).symlink_to(each)
+        systemctl = self.binaries / "systemctl"
+        systemctl.write_text(_SYSTEMCTL.format(folder=folder))
+        systemctl.chmod(0o755)
+        names = {"localhost": "127.0.0.1", **hosts}
+        text = "".join(f"{address} {name}\n" for name, address in names.items())
+        (folder / "hosts").write_text(text)
+        shutil.copyfile(ca_certificate, folder / "ca.crt")
+        self._holder = processes.start(
+            "node",
+            ["unshare", "-m", "sh", "-c", _SETUP, "sh", folder],
+            ready=(folder / "ready").exists,
+        ).pid
 
     @property
     def root(self) -> Path:
         """The node's root folder, as seen from outside its namespace."""
-        if self._holder is None:
-            raise NodeError("the node is not there")
-        return Path(f"/proc/{self._holder.pid}/root")
+        return Path(f"/proc/{self._holder}/root")
 
     @property
     def binaries(self) -> Path:
@@ -124,49 +131,12 @@ class ContainerdNode:
         return self._folder / "host"
 
     @property
-    def log(self) -> Path:
-        """The log of containerd itself."""
-        return self._folder / "containerd.log"
-
-    @property
     def restarts(self) -> int:
         """How often containerd was restarted since the last reset."""
         try:
             return (self._folder / "systemctl.log").read_text().count("restart")
         except FileNotFoundError:
             return 0
-
-    def create(self) -> None:
-        """Make the namespace. Raises NodeError."""
-        binaries = self.binaries
-        binaries.mkdir(parents=True)
-        for each in self._config.binaries.iterdir():
-            (binaries / each.name).symlink_to(each)
-        systemctl = binaries / "systemctl"
-        systemctl.write_text(_SYSTEMCTL.format(folder=self._folder))
-        systemctl.chmod(0o755)
-        names = {"localhost": "127.0.0.1", **self._config.hosts}
-        (self._folder / "hosts").write_text(
-            "".join(f"{address} {name}\n" for name, address in names.items())
-        )
-        shutil.copyfile(self._config.ca_certificate, self._folder / "ca.crt")
-        setup = self._folder / "setup.log"
-        with setup.open("wb") as out:
-            self._holder = subprocess.Popen(
-                ["unshare", "-m", "sh", "-c", _SETUP, "sh", str(self._folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        holder = self._holder
-
-        def there() -> bool:
-            if holder.poll() is not None:
-                raise NodeError(f"the node's namespace: {setup.read_text().strip()}")
-            return (self._folder / "ready").exists()
-
-        wait.until(there, "the node's namespace is there", timeout=_READY_SECONDS, interval=0.02)
 
     def reset(self, config: str | None, files: Mapping[str, str] | None = None) -> None:
         """Bring it to a state: config.toml's text (None: no such file), more files in /etc.
@@ -208,11 +178,9 @@ class ContainerdNode:
         self, command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Start a command on the node, in a session of its own."""
-        if self._holder is None:
-            raise NodeError("the node is not there")
         path = os.pathsep.join((str(self.binaries), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
         return subprocess.Popen(
-            ["nsenter", "-t", str(self._holder.pid), "-m", "--", *map(str, command)],
+            ["nsenter", "-t", str(self._holder), "-m", "--", *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -231,7 +199,7 @@ class ContainerdNode:
 
         wait.until(
             answers,
-            f"containerd answers; see {self.log}",
+            f"containerd answers; see {self._folder}/containerd.log",
             timeout=_READY_SECONDS,
             interval=0.05,
             ignoring=grpc.RpcError,
@@ -249,15 +217,6 @@ class ContainerdNode:
     def remove(self, image: str) -> None:
         """Remove an image by CRI; one that is not there is no error."""
         self._call("RemoveImage", _image_request(image), timeout=30)
-
-    def end(self) -> None:
-        """End containerd and the namespace."""
-        if self._holder is None:
-            return
-        self.run(["systemctl", "stop", "containerd"])
-        self._holder.send_signal(signal.SIGKILL)
-        self._holder.wait()
-        self._holder = None
 
     def _call(self, method: str, request: bytes, *, timeout: float) -> bytes:
         """Call a method of CRI's image service."""

@@ -23,12 +23,9 @@ from rehearsal.cluster.node import Containerd
 from rehearsal.parts import debian
 from rehearsal.parts.build import obtain
 from rehearsal.parts.debian import PackageError
+from rehearsal.processes import Processes
 from rehearsal.progress import Progress
-from tests.support.containerd import (
-    ContainerdNode,
-    NodeConfig,
-    unavailable,
-)
+from tests.support.containerd import ContainerdNode, unavailable
 from tests.support.machine import need
 from tests.support.node_stage import (
     FRESH,
@@ -180,27 +177,22 @@ def containerd(
     """
     binaries = binaries_of(request.param)
     folder = Path(tempfile.mkdtemp(prefix="node-"))
-    node = ContainerdNode(
-        NodeConfig(
-            folder=folder,
-            binaries=binaries,
-            hosts={
-                name: address
-                for host, each in worlds.items()
-                for name, address in (
-                    (each.domain, each.proxy_address),
-                    ("registry-1.docker.io" if host == DOCKER_HUB else host, each.upstream.address),
-                )
-            },
-            ca_certificate=worlds[DOCKER_HUB].ca_certificate,
+    hosts = {
+        name: address
+        for host, each in worlds.items()
+        for name, address in (
+            (each.domain, each.proxy_address),
+            ("registry-1.docker.io" if host == DOCKER_HUB else host, each.upstream.address),
         )
-    )
-    try:
-        node.create()
-        yield node
-    finally:
-        node.end()
-        shutil.rmtree(folder)
+    }
+    with Processes(folder) as processes:
+        authority = worlds[DOCKER_HUB].ca_certificate
+        node = ContainerdNode(processes, folder, binaries, hosts, authority)
+        try:
+            yield node
+        finally:
+            node.run(["systemctl", "stop", "containerd"])
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
