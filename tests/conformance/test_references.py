@@ -9,6 +9,9 @@ from dataclasses import replace
 import pytest
 
 from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
+from inventory.prediction import Outcome, predict
+from inventory.stack import Stack
+from inventory.workloads import Image, Place, Workload
 from rehearsal.admit import Admission, admit
 from tests.support.harness import Cluster, KyvernoProcess, docker_hub
 from tests.support.references import HOSTS, Oracle, Reading, generated, near_misses, wild
@@ -74,6 +77,16 @@ def plain(cluster: Cluster, references: list[str]) -> list[Admission]:
     return list(admit(cluster.api, references, namespace="default", workers=4))
 
 
+@pytest.fixture(scope="module")
+def found(
+    cluster: Cluster, engine: Engine, read: list[Reading], proxies: list[Proxy]
+) -> list[Admission]:
+    """What the API server makes of the references with the policy of an engine."""
+    with cluster.policy(engine, proxies):
+        images = [each.reference for each in read]
+        return list(admit(cluster.api, images, namespace="default", workers=4))
+
+
 def redirect_of(reading: Reading, proxies: list[Proxy]) -> str | None:
     """The image at its proxy; None for one that is to stay as written."""
     for proxy in proxies:
@@ -95,16 +108,13 @@ def passes_the_sieve_alone(reading: Reading) -> bool:
 
 
 def test_every_reference_is_redirected_as_the_parser_reads_it(
-    cluster: Cluster,
     engine: Engine,
     oracle: Oracle,
     read: list[Reading],
     proxies: list[Proxy],
     plain: list[Admission],
+    found: list[Admission],
 ) -> None:
-    with cluster.policy(engine, proxies):
-        images = [each.reference for each in read]
-        found = list(admit(cluster.api, images, namespace="default", workers=4))
     wrong, loose = [], []
     for reading, before, after in zip(read, plain, found, strict=True):
         # What Kubernetes itself refuses, an empty image and one with leading or trailing
@@ -131,6 +141,21 @@ def test_every_reference_is_redirected_as_the_parser_reads_it(
         f" {sum(map(cannot_be_pulled, read))} cannot be pulled, {len(loose)} of them redirected;"
         f" {sum(bool(each.error) for each in plain)} refused by Kubernetes itself"
     )
+
+
+def test_the_inventory_predicts_what_becomes_of_every_reference(
+    proxies: list[Proxy], found: list[Admission]
+) -> None:
+    there = Workload(Place("x", False, "default", "Pod", "x"), {}, False, ())
+    stack = Stack(proxies=proxies)
+    wrong = []
+    for each in found:
+        prediction = predict(Image(each.image, "c"), there, stack, opted_out=False)
+        if each.error or prediction.outcome is Outcome.INVALID:
+            continue  # no image can be pulled by it, whatever it becomes
+        if each.admitted != (prediction.to or each.image):
+            wrong.append((each, prediction))
+    assert wrong == []
 
 
 def test_every_image_of_the_wild_list_comes_from_the_proxy_of_its_registry(
