@@ -28,6 +28,7 @@ from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
 
 _POD_SECONDS = 60
+_GHCR = "ghcr.io"
 _OPT_OUT = {"vke-dockerhub-proxy/redirect": "disabled"}
 _IN_FORCE_SECONDS = 15
 
@@ -42,15 +43,15 @@ class Written:
 
     container: str
     image: str
-    host: str | None = DOCKER_HUB
-    """The registry whose proxy it comes from; None where it is left as written."""
-    path: str = ""
-    """Its name at the proxy."""
+    host: str = DOCKER_HUB
+    """The registry whose image it is."""
+    path: str
+    """Its name at that registry's proxy, if there is one."""
     init: bool = False
 
     def expected(self, domains: Mapping[str, str]) -> str:
-        """The image as it has to be admitted."""
-        return f"{domains[self.host]}/{self.path}" if self.host else self.image
+        """The image as it has to be admitted; `domains` has each registry's proxy, by host."""
+        return f"{domains[self.host]}/{self.path}" if self.host in domains else self.image
 
 
 EXAMPLE: Sequence[Written] = (
@@ -60,10 +61,15 @@ EXAMPLE: Sequence[Written] = (
     Written(
         container="info",
         image="ghcr.io/stefanprodan/podinfo:6.9.0",
-        host="ghcr.io",
+        host=_GHCR,
         path="stefanprodan/podinfo:6.9.0",
     ),
-    Written(container="agent", image="quay.io/prometheus/node-exporter:v1.9.1", host=None),
+    Written(
+        container="agent",
+        image="quay.io/prometheus/node-exporter:v1.9.1",
+        host="quay.io",
+        path="prometheus/node-exporter:v1.9.1",
+    ),
 )
 """The page's `nginx:latest`, an init container, a private namespace, an image of another registry
 that has a proxy, and one of a registry that has none."""
@@ -93,17 +99,14 @@ def prove(run: Run, outputs: Mapping[str, Any], progress: Progress) -> None:
         admitted = _deployed(run)
     progress.console.print(_admission_table(admitted))
     _check(admitted, domains)
-    kyverno = _kyverno(run)
+    kyverno = _kyverno(run, domains)
     if run.node is not None:
         _prove_running(run, run.node, domains, kyverno, progress)
     crane = obtain(("crane",), progress)["crane"]
     puller = PullClient(crane=crane, names_url=run.names_proxy, ca_certificate=run.authority)
-    for image, host in (
-        *((admitted[each.container], each.host) for each in EXAMPLE),
-        (kyverno.image, "ghcr.io"),
-    ):
-        if host:
-            _prove_pull(run, image, puller, login_of(run, outputs, host), progress)
+    pulled = [(each.host, admitted[each.container]) for each in EXAMPLE if each.host in domains]
+    for host, image in (*pulled, *([(_GHCR, kyverno.image)] if kyverno else ())):
+        _prove_pull(run, image, puller, login_of(run, outputs, host), progress)
 
 
 def in_force(run: Run, domain: str) -> None:
@@ -183,19 +186,22 @@ def _check(admitted: Mapping[str, str], domains: Mapping[str, str]) -> None:
         raise ProofError(f"admitted {wrong}, expected {expected}")
 
 
-def _kyverno(run: Run) -> Kyverno:
-    """Kyverno's own image, as the Deployment of its release has it."""
+def _kyverno(run: Run, domains: Mapping[str, str]) -> Kyverno | None:
+    """Kyverno's own image, as the Deployment of its release has it; None if it has no proxy's."""
     api = client.AppsV1Api(api_client(run))
     found: Any = api.list_deployment_for_all_namespaces(
         field_selector=f"metadata.name={ADMISSION.deployment}"
     )
-    (deployment,) = found.items
-    pod = deployment.spec.template.spec
-    return Kyverno(
-        namespace=deployment.metadata.namespace,
-        image=pod.containers[0].image,
-        pull_secrets=[each.name for each in pod.image_pull_secrets or []],
-    )
+    for deployment in found.items:
+        pod = deployment.spec.template.spec
+        image = pod.containers[0].image
+        if image.startswith(f"{domains.get(_GHCR)}/"):
+            return Kyverno(
+                namespace=deployment.metadata.namespace,
+                image=image,
+                pull_secrets=[each.name for each in pod.image_pull_secrets or []],
+            )
+    return None
 
 
 def _prove_pull(
@@ -220,25 +226,27 @@ def _prove_pull(
 
 
 def _prove_running(
-    run: Run, node: int, domains: Mapping[str, str], kyverno: Kyverno, progress: Progress
+    run: Run,
+    node: int,
+    domains: Mapping[str, str],
+    kyverno: Kyverno | None,
+    progress: Progress,
 ) -> None:
     """The vendor page's three ways, another registry and Kyverno's own, each with a Pod that runs.
 
     On the real node, which reaches the proxies and no registry behind them.
     """
-    hub, ghcr = domains[DOCKER_HUB], domains["ghcr.io"]
-    ways: Sequence[tuple[str, str, str, Mapping[str, Any]]] = (
+    hub, ghcr = domains[DOCKER_HUB], domains.get(_GHCR)
+    ways: list[tuple[str, str, str, Mapping[str, Any]]] = [
         ("domain", f"{hub}/library/nginx:1.26", hub, {}),
         ("admission", "nginx:latest", hub, {}),
         ("nodes", "nginx:1.27", hub, {"labels": _OPT_OUT}),
-        ("admission, ghcr.io", "ghcr.io/stefanprodan/podinfo:6.9.0", ghcr, {}),
-        (
-            "Kyverno's own",
-            kyverno.image,
-            ghcr,
-            {"namespace": kyverno.namespace, "pull_secrets": kyverno.pull_secrets},
-        ),
-    )
+    ]
+    if ghcr:
+        ways.append(("admission, ghcr.io", "ghcr.io/stefanprodan/podinfo:6.9.0", ghcr, {}))
+    if ghcr and kyverno:
+        own = {"namespace": kyverno.namespace, "pull_secrets": kyverno.pull_secrets}
+        ways.append(("Kyverno's own", kyverno.image, ghcr, own))
     behind = [str(urlsplit(url).hostname) for url in run.upstreams.values()]
     with real_node.cut_off(node, behind):
         for way, image, domain, options in ways:
