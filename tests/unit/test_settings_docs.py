@@ -22,7 +22,7 @@ from tests.support.configs import ENTERPRISE, MICRO, changed
 from tests.support.recorder import ROOT
 
 STACK_FILES = sorted(ROOT.glob("Pulumi.*.yaml"))
-READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+READMES = [ROOT / "README.md", ROOT / "docs" / "README.zh-CN.md"]
 
 
 def invalid(document: Any) -> list[str]:

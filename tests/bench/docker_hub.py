@@ -1,10 +1,10 @@
 """A loopback registry that plays Docker Hub for look-ups and answers after a chosen time.
 
 It has every image, and makes a client go all of Docker Hub's way: a 401 that names the token
-service, a token, the index, the manifest and the configuration behind a redirect. Run as
-`python -m bench.docker_hub` it also serves the names of Docker Hub through a CONNECT proxy, whose
-URL it writes to a file. `PUT /delay/<milliseconds>` sets the time each further request waits;
-`GET /requests` is how many requests there were.
+service, a token, the index, the manifest and the configuration behind a redirect. Run as a program
+it also serves the names of Docker Hub through a CONNECT proxy, whose URL it writes to a file.
+`PUT /delay/<milliseconds>` sets the time each further request waits; `GET /requests` is how many
+requests there were.
 """
 
 from __future__ import annotations
