@@ -27,8 +27,8 @@ parts: $(VENV)/.installed ## Build the real parts, once
 	$(BIN)/python -m rehearsal parts
 
 bench: $(VENV)/.installed ## Measure; writes docs/
-	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench.inventory
+	$(BIN)/python -m bench
+	$(BIN)/python -m bench.inventory
 
 check: $(VENV)/.installed ## Lint and type-check
 	$(BIN)/ruff check .

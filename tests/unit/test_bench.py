@@ -4,13 +4,13 @@ import re
 
 import pytest
 
+from bench.load import Case
+from bench.mirror import CACHED, NO_MIRROR, Measured, Times
+from bench.node import markdown
+from bench.numbers import percentile, ratio_of_rounds, shown
+from bench.variants import HOSTS, SPREAD, our_name, variants
 from components.types import Engine
 from rehearsal.cluster.node import Containerd
-from tests.bench.load import Case
-from tests.bench.mirror import CACHED, NO_MIRROR, Measured, Times
-from tests.bench.node import markdown
-from tests.bench.numbers import percentile, ratio_of_rounds, shown
-from tests.bench.variants import HOSTS, SPREAD, our_name, variants
 
 
 @pytest.mark.parametrize(

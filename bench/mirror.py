@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from kubernetes import client
 
+from bench.pods import Pods
 from components.labels import NODES_NAMESPACE
 from components.node_mirror import DAEMON_SET, SCRIPTS
 from rehearsal import wait
@@ -23,7 +24,6 @@ from rehearsal.cluster import node as real_node
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.stage import Run, api_client
-from tests.bench.pods import Pods
 
 NO_MIRROR = "no mirror"
 COLD = "mirror, proxy cold"

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from bench.cluster import WEBHOOK_TIMEOUT_SECONDS
+from bench.load import DOMAIN, Case
 from components.policy import Redirect, redirect
 from components.types import DOCKER_HUB, Access, Engine, Proxy
-from tests.bench.cluster import WEBHOOK_TIMEOUT_SECONDS
-from tests.bench.load import DOMAIN, Case
 
 NO_POLICY = "no policy"
 ONE, FIVE, TWENTY = Case(), Case(containers=5), Case(containers=20)

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.inventory`: what an inventory costs; writes docs/benchmarks-inventory.md.
+"""`python -m bench.inventory`: what an inventory costs; writes docs/benchmarks-inventory.md.
 
 On the real API server with kwok's nodes. Every Pod is one of its own, of no workload, which is
 what costs an inventory most.
@@ -25,6 +25,8 @@ import httpx
 import typer
 import yaml
 
+from bench.load import Connection
+from bench.numbers import machine
 from components.policy import load
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
@@ -34,8 +36,6 @@ from rehearsal.parts.build import Profile, obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
 from rehearsal.running import deployment
-from tests.bench.load import Connection
-from tests.bench.numbers import machine
 
 PODS_GOAL = (50_000, 30, 500)
 """Pods, seconds, MB."""
@@ -288,7 +288,7 @@ def report(
     return f"""# The inventory, measured
 
 {machine()}. Written by
-`python -m tests.bench.inventory`. The API server and etcd are on the same cores.
+`python -m bench.inventory`. The API server and etcd are on the same cores.
 
 | read | goal | seconds | MB | images |
 |---|---|---|---|---|

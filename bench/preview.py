@@ -1,4 +1,4 @@
-"""`python -m tests.bench.preview N`: run the program as a preview does, for a stack of N clusters.
+"""`python -m bench.preview N`: run the program as a preview does, for a stack of N clusters.
 
 Nothing answers but mocks, so what takes time is the program itself: time it as a whole process.
 """

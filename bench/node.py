@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from bench.mirror import NO_MIRROR, Measured, MirrorBench, Times
+from bench.numbers import machine
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd
 from rehearsal.deploy.stack import Runner, deploy
@@ -17,8 +19,6 @@ from rehearsal.locations import CHECKOUT
 from rehearsal.parts.build import Profile
 from rehearsal.progress import Progress
 from rehearsal.stage import end_on_interrupt, new_folder, stage
-from tests.bench.mirror import NO_MIRROR, Measured, MirrorBench, Times
-from tests.bench.numbers import machine
 
 _HOW = """\
 Seconds until the Pod of a Deployment is seen Running on the rehearsal's real node (kubelet
@@ -77,7 +77,7 @@ def markdown(found: Mapping[Containerd, Measured], rounds: int, here: str) -> st
     lines = [
         "# How long a Pod takes, by the state of its node's mirror",
         "",
-        f"{here}. Written by `python -m tests.bench.node --rounds {rounds}`.",
+        f"{here}. Written by `python -m bench.node --rounds {rounds}`.",
         "",
         _HOW,
     ]

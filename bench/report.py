@@ -7,11 +7,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from bench.goals import Goal
+from bench.numbers import percentile, shown
+from bench.run import SLOW_ROUNDS, Effort, Result, Row
+from bench.variants import FIVE, NO_POLICY, ONE, TWENTY
 from components.types import Engine
-from tests.bench.goals import Goal
-from tests.bench.numbers import percentile, shown
-from tests.bench.run import SLOW_ROUNDS, Effort, Result, Row
-from tests.bench.variants import FIVE, NO_POLICY, ONE, TWENTY
 
 _HOW = """\
 Times of server-side dry-run creates of Pods on one real API server, in milliseconds. {rounds}
@@ -30,7 +33,7 @@ def markdown(result: Result, effort: Effort, machine: str, checks: Sequence[Goal
     lines = [
         "# What a redirect costs at admission",
         "",
-        f"{machine}. Written by `make bench` (`python -m tests.bench`).",
+        f"{machine}. Written by `make bench` (`python -m bench`).",
         "",
         how,
         "",
@@ -92,12 +95,8 @@ def raw(result: Result, effort: Effort, machine: str) -> str:
 
 def plot(result: Result, target: Path) -> None:
     """Draw p50 by the number of containers, for each policy, as SVG."""
-    import matplotlib as mpl
-
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "benchmarks"
-    from matplotlib import pyplot as plt
-
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     cases = (ONE, FIVE, TWENTY)
     counts = [case.containers for case in cases]

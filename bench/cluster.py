@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.docker_hub import NAMES
+from bench.load import DOMAIN, HUB_IMAGE, Case, Connection
 from rehearsal import wait
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cluster import control_plane, kyverno
 from rehearsal.parts.build import Profile, obtain
 from rehearsal.processes import Processes, free_port
 from rehearsal.progress import Progress
-from tests.bench.docker_hub import NAMES
-from tests.bench.load import DOMAIN, HUB_IMAGE, Case, Connection
 
 WEBHOOK_TIMEOUT_SECONDS = 2
 """Kyverno's `--webhookTimeout`, as the stack sets it."""
@@ -150,7 +150,7 @@ def _start_hub(processes: Processes, folder: Path, authority: Authority) -> tupl
     processes.start(
         "docker-hub",
         [
-            *(sys.executable, "-m", "tests.bench.docker_hub"),
+            *(sys.executable, "-m", "bench.docker_hub"),
             *(str(port), issued.certificate, issued.key, ready),
         ],
         environment={"PYTHONPATH": os.pathsep.join(sys.path)},

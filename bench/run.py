@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.cluster import Cluster
+from bench.load import Case, Sample, measure
+from bench.numbers import ratio_of_rounds
+from bench.variants import NOTHING, ONE, Variant
 from rehearsal.progress import Progress
-from tests.bench.cluster import Cluster
-from tests.bench.load import Case, Sample, measure
-from tests.bench.numbers import ratio_of_rounds
-from tests.bench.variants import NOTHING, ONE, Variant
 
 SLOW_ROUNDS = 2
 """Rounds in which variants with a slow Docker Hub have a turn."""

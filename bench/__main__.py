@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure what the redirect policies cost; writes docs/benchmarks.*.
+"""`python -m bench`: measure what the redirect policies cost; writes docs/benchmarks.*.
 
 The samples themselves are in .rehearsal/benchmarks.json, which is no file of the repository.
 """
@@ -13,14 +13,14 @@ from typing import Annotated
 
 import typer
 
+from bench import report
+from bench.cluster import cluster
+from bench.goals import goals
+from bench.numbers import machine
+from bench.run import Effort, run
+from bench.variants import variants
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.progress import Progress
-from tests.bench import report
-from tests.bench.cluster import cluster
-from tests.bench.goals import goals
-from tests.bench.numbers import machine
-from tests.bench.run import Effort, run
-from tests.bench.variants import variants
 
 
 def main(

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from components.types import Engine
-from tests.bench.numbers import percentile, shown
-from tests.bench.run import Result
-from tests.bench.variants import (
+from bench.numbers import percentile, shown
+from bench.run import Result
+from bench.variants import (
     ALLOW_LISTS,
     NOTHING,
     ONE,
@@ -18,6 +17,7 @@ from tests.bench.variants import (
     our_name,
     simplest_name,
 )
+from components.types import Engine
 
 SIMPLEST_RATIO = 1.15
 """How many times the p50 of its engine's simplest policy a policy's may be."""
