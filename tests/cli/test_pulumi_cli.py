@@ -77,8 +77,12 @@ def test_a_changed_login_is_changed_in_place_and_in_every_copy(cli: Cli) -> None
     assert set(done.changes) == {"same", "update"}
     assert set(done.names("update")) == {
         "dockerhub-registry",
+        "ghcr.io-registry",
+        "rehearsal-kyverno-image-login",
         "rehearsal-node-mirror-login",
+        "rehearsal-node-mirror-login-ghcr.io",
         "rehearsal-pull-check-login",
+        "rehearsal-pull-check-ghcr.io-login",
         "rehearsal-pull-credentials-login",
         "rehearsal-pull-credentials-policy",  # for Kyverno to look again
     }
@@ -147,9 +151,10 @@ def test_a_login_deleted_by_hand_is_made_again_and_copied(cli: Cli) -> None:
 
 
 def test_a_switched_engine_leaves_no_moment_without_a_policy(cli: Cli) -> None:
-    count = len(cli.setting("registry")["namespaces"])
-    for at in range(count):  # the native engine brings Pods no login
-        cli.set(f"registry.namespaces[{at}].access", "Public")
+    registries = {"registry": cli.setting("registry"), "upstreams[0]": cli.setting("upstreams")[0]}
+    for path, registry in registries.items():  # the native engine brings Pods no login
+        for at in range(len(registry["namespaces"])):
+            cli.set(f"{path}.namespaces[{at}].access", "Public")
     cli.up()
     cli.set("clusters[0].kubernetesVersion", "1.37")
     for engine in ("MutatingPolicy", "MutatingAdmissionPolicy", "ClusterPolicy"):
