@@ -127,7 +127,7 @@ def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContaine
             with ThreadPoolExecutor(1) as thread:
                 starting = thread.submit(start)
                 show_preview(STACK, preview_of(CHECKOUT, STACK), progress.console)
-            started = starting.result()
+                started = starting.result()  # in here: Ctrl-C waits for what is to be stopped
             outputs = deploying.deploy(started, runner or deploying.default_runner(), progress)
             show_proof(started, outputs, progress)
         shutil.rmtree(started.folder)
