@@ -23,11 +23,7 @@ from rehearsal import wait
 from tests.support.harness import DOMAIN, Cluster, docker_hub
 from tests.support.references import Oracle, Reading, generated, wild
 
-GHCR = Proxy(
-    host="ghcr.io",
-    domain="ghcr.example.com",
-    namespaces={"kyverno": Access.PUBLIC, "library": Access.PUBLIC},
-)
+GHCR = Proxy(host="ghcr.io", domain="ghcr.example.com", namespaces={"kyverno": Access.PUBLIC})
 PROXIES = [docker_hub("library", private=["bitnami"]), GHCR]
 STACK = Stack(
     proxies=PROXIES,

@@ -24,7 +24,7 @@ SERVED_BY = {
     "on-all": {DOCKER_HUB, *OTHER_DOMAINS},
     "on-two": {DOCKER_HUB, "ghcr.io"},
     "on-one": {"quay.io"},
-    "library": {DOCKER_HUB, "ghcr.io"},
+    "library": {DOCKER_HUB},
 }
 """The registries that have a namespace of a name which all of them may have."""
 
