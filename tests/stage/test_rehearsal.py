@@ -190,6 +190,7 @@ def test_a_second_deployment_deletes_what_it_does_not_declare(deployed: Run) -> 
     config = {
         "clusters[0].ways": "[admission]",
         "registry.namespaces": "[{name: library, access: Public}]",
+        "upstreams[0].namespaces[0].access": "Public",  # else Pods need its login
     }
     outputs = deploy(deployed, Runner.EMBEDDED, Progress(), config)
     assert outputs["namespaces"] == ["library"]
