@@ -78,7 +78,9 @@ class ClusterProxy(pulumi.ComponentResource):
         redirect = args.redirect and replace(args.redirect, kubeconfig=args.cluster.kubeconfig)
         if args.pull_checks or pull_credentials:
             namespace = self._namespace(name).metadata.name
-            pull_credentials = pull_credentials and replace(pull_credentials, namespace=namespace)
+            pull_credentials = pull_credentials and replace(
+                pull_credentials, namespace=namespace, kubeconfig=args.cluster.kubeconfig
+            )
             after += [
                 PullCheck(
                     name_for(f"{name}-pull-check", each.host),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
+from components.api_server import ApiServer
 from components.inputs import inputs
 from components.labels import LABELS, NAMESPACE, NODES_NAMESPACE
 from components.policy import cel, load, metadata, namespaces_left_alone
@@ -22,11 +25,16 @@ ROLE: Final = "dockerhub-pull-credentials"
 """The ClusterRole that lets Kyverno keep the copies, and that owns them."""
 
 _AGGREGATED: Final = "rbac.kyverno.io/aggregate-to"
+_CONTROLLERS: Final = ("background", "admission")
+_READING: Final = ["get", "list"]
+_WRITING: Final = [*_READING, "watch", "create", "update", "delete"]
+_COLLECTED_SECONDS = 30.0
+_INTERVAL_SECONDS = 0.2
 _RULES: Final[Sequence[kubernetes.rbac.v1.PolicyRuleArgsDict]] = [
     {
         "api_groups": [""],
         "resources": ["secrets"],
-        "verbs": ["get", "list", "watch", "create", "update", "delete"],
+        "verbs": _WRITING,
     },
     {
         "api_groups": ["rbac.authorization.k8s.io"],
@@ -55,6 +63,8 @@ class PullCredentialsArgs:
     """The namespace the Secret is copied from."""
     engine: Engine = Engine.CLUSTER_POLICY
     """The kind of the redirect policy: MutatingPolicy takes a GeneratingPolicy along."""
+    kubeconfig: pulumi.Input[str] | None = None
+    """The cluster's kubeconfig, to see that Kyverno has its rights; None for no look."""
 
 
 class PullCredentials(pulumi.ComponentResource):
@@ -83,14 +93,27 @@ class PullCredentials(pulumi.ComponentResource):
             string_data={".dockerconfigjson": docker_config(args.logins)},
             opts=options,
         )
+
+        def role_options(label: str, verbs: Sequence[str]) -> pulumi.ResourceOptions:
+            async def collected(_: pulumi.ResourceHookArgs) -> None:
+                kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
+                if kubeconfig:
+                    await asyncio.to_thread(await_collected, ApiServer(kubeconfig), label, verbs)
+
+            return pulumi.ResourceOptions.merge(
+                options,
+                pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(after_create=[collected])),
+            )
+
+        background, admission = (f"{_AGGREGATED}-{each}-controller" for each in _CONTROLLERS)
         role = kubernetes.rbac.v1.ClusterRole(
             f"{name}-role",
             metadata={
                 "name": ROLE,
-                "labels": {**LABELS, f"{_AGGREGATED}-background-controller": "true"},
+                "labels": {**LABELS, background: "true"},
             },
             rules=_RULES,
-            opts=options,
+            opts=role_options(background, _WRITING),
         )
         roles = [role]
         if args.engine is not Engine.MUTATING_POLICY:
@@ -101,12 +124,10 @@ class PullCredentials(pulumi.ComponentResource):
                     f"{name}-admission-role",
                     metadata={
                         "name": f"{ROLE}-admission",
-                        "labels": {**LABELS, f"{_AGGREGATED}-admission-controller": "true"},
+                        "labels": {**LABELS, admission: "true"},
                     },
-                    rules=[
-                        {"api_groups": [""], "resources": ["secrets"], "verbs": ["get", "list"]}
-                    ],
-                    opts=options,
+                    rules=[{"api_groups": [""], "resources": ["secrets"], "verbs": _READING}],
+                    opts=role_options(admission, _READING),
                 )
             )
         revision = pulumi.Output.format(
@@ -123,6 +144,39 @@ class PullCredentials(pulumi.ComponentResource):
         )
         self.secret_name = policy.urn.apply(lambda _: SECRET)
         self.register_outputs({"secret_name": self.secret_name})
+
+
+def await_collected(
+    api: ApiServer, label: str, verbs: Sequence[str], *, seconds: float = _COLLECTED_SECONDS
+) -> None:
+    """Hold until the roles that collect others' rights by this label may do this with Secrets.
+
+    The cluster adds them a moment after there is a role with the label (Kubernetes, aggregated
+    ClusterRoles); until then Kyverno denies the policy. After `seconds` it is left to Kyverno to
+    say so.
+
+    Raises:
+        ApiServerError: when the API server does not answer, or refuses.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        roles = api.get("/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
+        if all(_may(each, verbs) for each in roles if _collects(each, label)):
+            return
+        time.sleep(_INTERVAL_SECONDS)
+
+
+def _collects(role: Mapping[str, Any], label: str) -> bool:
+    selectors = (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []
+    return any((each.get("matchLabels") or {}).get(label) == "true" for each in selectors)
+
+
+def _may(role: Mapping[str, Any], verbs: Sequence[str]) -> bool:
+    """Whether one of a role's rules lets its owner do all this with Secrets."""
+    return any(
+        "secrets" in (each.get("resources") or []) and set(verbs) <= set(each["verbs"])
+        for each in role.get("rules") or []
+    )
 
 
 def copying_policy(

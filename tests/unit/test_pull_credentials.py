@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components.labels import LABELS
-from components.pull_credentials import ROLE, SECRET, copying_policy
+from components.pull_credentials import ROLE, SECRET, await_collected, copying_policy
 from components.types import Engine
 from tests.support.configs import ENTERPRISE, changed, config
 from tests.support.recorder import Recording, record
@@ -105,3 +105,51 @@ def test_excluded_namespaces_get_no_login(recording: tuple[Recording, Any]) -> N
     _, policy = recording
     for name in ("kube-system", "kyverno", "dockerhub-proxy", "dockerhub-proxy-nodes"):
         assert name in repr(policy.inputs["spec"])
+
+
+LABEL = "rbac.kyverno.io/aggregate-to-background-controller"
+
+
+class Answering:
+    """An API server that has these cluster roles, one look after the other."""
+
+    def __init__(self, *looks: list[dict[str, Any]]) -> None:
+        self.looks = list(looks)
+        self.asked = 0
+
+    def get(self, path: str) -> Any:
+        assert path.endswith("/clusterroles")
+        self.asked += 1
+        return {"items": self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]}
+
+
+def collecting(*verbs: str, label: str = LABEL) -> dict[str, Any]:
+    """A role that collects others' rights, with these to Secrets."""
+    rules = [{"resources": ["configmaps"], "verbs": ["*"]}]
+    return {
+        "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]},
+        "rules": [*rules, *([{"resources": ["secrets"], "verbs": list(verbs)}] if verbs else [])],
+    }
+
+
+@pytest.mark.parametrize(
+    ("looks", "asked"),
+    [
+        pytest.param([[collecting("get", "create")]], 1, id="there"),
+        pytest.param([[collecting()], [collecting("get", "create")]], 2, id="a-moment-later"),
+        pytest.param([[collecting("get")], [collecting("get", "create")]], 2, id="not-all-yet"),
+        pytest.param([[collecting(label="x"), {"rules": None}]], 1, id="nobody-collects"),
+    ],
+)
+def test_the_policy_waits_until_kyverno_has_its_rights(
+    looks: list[list[dict[str, Any]]], asked: int
+) -> None:
+    api: Any = Answering(*looks)
+    await_collected(api, LABEL, ["get", "create"])
+    assert api.asked == asked
+
+
+def test_rights_that_never_come_are_left_to_kyverno_to_miss() -> None:
+    api: Any = Answering([collecting()])
+    await_collected(api, LABEL, ["get"], seconds=0.3)
+    assert api.asked >= 1
