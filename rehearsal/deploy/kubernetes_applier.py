@@ -116,7 +116,8 @@ class KubernetesApplier:
     def _install(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> Applied:
         repository = (inputs.get("repositoryOpts") or {}).get("repo")
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-        if self._release(kubeconfig, inputs) != {"status": "deployed", "description": digest}:
+        label = f"inputs={digest[:63]}"
+        if not self._is_installed(kubeconfig, inputs, label):
             with tempfile.NamedTemporaryFile("w", suffix=".yaml", dir=self._folder) as values:
                 yaml.safe_dump(dict(inputs.get("values") or {}), values)
                 values.flush()
@@ -126,7 +127,7 @@ class KubernetesApplier:
                     *("upgrade", "--install", inputs["name"], inputs["chart"]),
                     *("--namespace", inputs["namespace"], "--version", inputs["version"]),
                     *(("--repo", repository) if repository else ()),
-                    *("--values", values.name, "--description", digest),
+                    *("--values", values.name, "--labels", label),
                     *("--wait", f"--timeout={inputs.get('timeout', 300)}s"),
                 )
         status = {
@@ -137,19 +138,18 @@ class KubernetesApplier:
         }
         return Applied(id=f"{inputs['namespace']}/{inputs['name']}", outputs={"status": status})
 
-    def _release(self, kubeconfig: Path, inputs: Mapping[str, Any]) -> dict[str, str]:
-        """Status and description of a release; as in Pulumi, one with the same inputs stays."""
-        command = ("status", inputs["name"], "-n", inputs["namespace"], "-o", "json")
-        try:
-            info = json.loads(self._run(kubeconfig, self._parts["helm"], *command))["info"]
-        except RuntimeError:  # there is none
-            return {}
-        return {key: str(info.get(key)) for key in ("status", "description")}
+    def _is_installed(self, kubeconfig: Path, inputs: Mapping[str, Any], label: str) -> bool:
+        """Whether a release is deployed with these inputs; as in Pulumi, such a one stays."""
+        releases: Any = client.CoreV1Api(client_of(kubeconfig)).list_namespaced_secret(
+            inputs["namespace"],
+            label_selector=f"owner=helm,name={inputs['name']},status=deployed,{label}",
+        )
+        return bool(releases.items)
 
     def _kubectl(self, kubeconfig: Path, *words: str) -> None:
         self._run(kubeconfig, self._parts["kubectl"], *words)
 
-    def _run(self, kubeconfig: Path, *words: str | Path) -> str:
+    def _run(self, kubeconfig: Path, *words: str | Path) -> None:
         done = subprocess.run(
             [str(word) for word in words],
             env={**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(self._folder)},
@@ -159,7 +159,6 @@ class KubernetesApplier:
         )
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip() or done.stdout.strip())
-        return done.stdout
 
 
 def _target(api_version: str, kind: str, name: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +39,7 @@ def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
         programs = debian.obtain(("docker.io", "containerd", "runc"), Progress())
     except PackageError as error:
         pytest.skip(f"{CANNOT}: {error}")
+    exec_root = tempfile.mkdtemp(prefix="docker-")
     config = tmp_path / "daemon.json"
     config.write_text(
         json.dumps(
@@ -46,9 +49,9 @@ def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
                 "iptables": False,
                 "storage-driver": "vfs",
                 "data-root": str(tmp_path / "data"),
-                "exec-root": str(tmp_path / "exec"),
+                "exec-root": exec_root,  # short: it has sockets, whose paths are limited
                 "pidfile": str(tmp_path / "docker.pid"),
-                "hosts": [f"unix://{tmp_path}/docker.sock"],
+                "hosts": [f"unix://{exec_root}/docker.sock"],
             }
         )
     )
@@ -58,7 +61,7 @@ def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
         "NO_PROXY": "",
         "SSL_CERT_FILE": str(stage.upstream.authority.certificate),
         "HOME": str(tmp_path),
-        "DOCKER_HOST": f"unix://{tmp_path}/docker.sock",
+        "DOCKER_HOST": f"unix://{exec_root}/docker.sock",
     }
 
     def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -79,6 +82,7 @@ def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
             ready=lambda: run("version").returncode == 0,
         )
         yield run
+    shutil.rmtree(exec_root)
 
 
 def content(stage: Stage, domain: str) -> set[str]:

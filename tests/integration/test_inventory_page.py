@@ -57,7 +57,7 @@ READ = """(() => ({
 
 @pytest.fixture(scope="module")
 def written() -> str:
-    names = ["nginx", "grafana/grafana", "quay.io/prometheus/node-exporter:v1"]
+    names = ["nginx", "grafana/grafana", "registry.example.com/prometheus/node-exporter:v1"]
     names += [f"ghcr.io/{'m' * 60}-{at}/x" for at in range(3)]
     names += [f"<script>alert({at})</script>" for at in range(2)]
     names += [f"namespace-{at}/x" for at in range(60)]
