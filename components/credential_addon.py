@@ -35,9 +35,9 @@ class CredentialAddonArgs:
     """The registries, all in one region."""
     region: str
     """The region they are in."""
-    namespaces: str = "*"
+    namespaces: str
     """The Kubernetes namespaces the add-on works in, as it takes them; `*` is all."""
-    service_accounts: str = "*"
+    service_accounts: str
     """The service accounts it changes there, as it takes them; `*` is all."""
     version: str | None = None
     """The add-on's version, updated in place; None takes what VKE installs by default."""

@@ -38,15 +38,15 @@ class KyvernoArgs:
     """The chart's exact version."""
     repository: str | None = None
     """The Helm repository's URL; None when `chart` is a path or an OCI reference."""
-    namespace: str = "kyverno"
+    namespace: str
     """The namespace created for it."""
     image_registry: pulumi.Input[str] | None = None
     """The registry of Kyverno's own images; None leaves the chart's."""
     image_login: pulumi.Input[str] | None = None
     """A Docker config that logs in there, secret; None where no login is needed."""
-    webhook_timeout_seconds: int = 2
+    webhook_timeout_seconds: int
     """The least time the API server waits for Kyverno, for any policy; seconds, 1 to 30."""
-    replicas: int = 3
+    replicas: int
     """Replicas of the admission controller, 1 or at least 3."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Chart values merged, key by key, over this component's own."""

@@ -58,13 +58,13 @@ class NodeMirrorArgs:
     """Whether the registries themselves are not asked for what a proxy does not give."""
     ca_certificate: pulumi.Input[str] | None = None
     """The authority that signed the proxies' certificates, PEM, if nodes do not trust it."""
-    restart_command: str = "systemctl restart containerd"
+    restart_command: str
     """How containerd is restarted on a node, where its config.toml has to be changed."""
-    interval_seconds: int = 30
+    interval_seconds: int
     """Time between two looks at the node and the proxies; seconds."""
-    restart_window_seconds: int = 300
+    restart_window_seconds: int
     """The time over which nodes that have to restart containerd at once spread it; seconds."""
-    max_unavailable: int | str = 1
+    max_unavailable: int | str
     """How many nodes get an updated Pod at a time: a number, or a percentage such as `10%`."""
     privileged: bool = False
     """Whether Pods run privileged, for nodes whose confinement keeps them from systemd."""

@@ -52,7 +52,7 @@ class ProxyRegistryArgs:
     """The upstream's namespaces to serve, each with who may pull from it."""
     upstream: Upstream = field(default_factory=Upstream)
     """What it is a proxy of."""
-    project: str = "default"
+    project: str
     """The Volcengine project the registry belongs to."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Resource tags; the API takes them only when the registry is created."""

@@ -179,9 +179,8 @@ def _credential_addon(
     return CredentialAddonArgs(
         cluster_id=each.cluster_id,
         registries=[
-            AddonRegistry(name=registry.registry_name, domain=registry.domain)
+            AddonRegistry(name=registries[host].registry_name, domain=registries[host].domain)
             for host in _logins(settings, registries)
-            for registry in [registries[host]]
         ],
         region=settings.region,
         namespaces=addon.namespaces,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,7 +30,14 @@ def served(stage: Stage) -> str:
 
 
 @pytest.fixture
-def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
+def exec_root() -> Iterator[str]:
+    """A folder with a short path, for sockets: theirs are limited."""
+    with tempfile.TemporaryDirectory(prefix="docker-") as folder:
+        yield folder
+
+
+@pytest.fixture
+def docker(stage: Stage, served: str, tmp_path: Path, exec_root: str) -> Iterator[Docker]:
     """Docker's command line, at a daemon that runs as docs/with-other-tools.md has it set up."""
     if os.geteuid() != 0:
         pytest.skip(f"{CANNOT}: the daemon runs as root")
@@ -39,7 +45,6 @@ def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
         programs = debian.obtain(("docker.io", "containerd", "runc"), Progress())
     except PackageError as error:
         pytest.skip(f"{CANNOT}: {error}")
-    exec_root = tempfile.mkdtemp(prefix="docker-")
     config = tmp_path / "daemon.json"
     config.write_text(
         json.dumps(
@@ -49,7 +54,7 @@ def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
                 "iptables": False,
                 "storage-driver": "vfs",
                 "data-root": str(tmp_path / "data"),
-                "exec-root": exec_root,  # short: it has sockets, whose paths are limited
+                "exec-root": exec_root,
                 "pidfile": str(tmp_path / "docker.pid"),
                 "hosts": [f"unix://{exec_root}/docker.sock"],
             }
@@ -82,7 +87,6 @@ def docker(stage: Stage, served: str, tmp_path: Path) -> Iterator[Docker]:
             ready=lambda: run("version").returncode == 0,
         )
         yield run
-    shutil.rmtree(exec_root)
 
 
 def content(stage: Stage, domain: str) -> set[str]:

@@ -29,7 +29,13 @@ class Helm:
         self._cluster = cluster
         self._folder = folder
         self._binary = obtain(("helm",), Progress())["helm"]
-        args = KyvernoArgs(chart="kyverno", version=chart(VERSION, folder / "chart"), replicas=1)
+        args = KyvernoArgs(
+            chart="kyverno",
+            version=chart(VERSION, folder / "chart"),
+            namespace="kyverno",
+            webhook_timeout_seconds=2,
+            replicas=1,
+        )
         (folder / "values.yaml").write_text(yaml.safe_dump(chart_values(args)))
 
     def install(self, namespace: str) -> None:

@@ -34,7 +34,14 @@ def kyverno(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def rendered(kyverno: tuple[Path, Kyverno]) -> list[dict[str, Any]]:
     """Every manifest of the release, hooks included."""
     folder, settings = kyverno
-    args = KyvernoArgs(chart="kyverno", version=settings.version, image_registry=MIRROR)
+    args = KyvernoArgs(
+        chart="kyverno",
+        version=settings.version,
+        namespace=settings.namespace,
+        image_registry=MIRROR,
+        webhook_timeout_seconds=2,
+        replicas=settings.replicas,
+    )
     values = chart_values(args, [PULL_SECRET])
     (folder / "values.yaml").write_text(yaml.safe_dump(values))
     helm = obtain(("helm",), Progress())["helm"]

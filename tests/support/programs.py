@@ -38,7 +38,10 @@ args = NodeMirrorArgs(
     logins=logins,
     image=has["image"],
     kubeconfig=has["kubeconfig"],
+    restart_command="systemctl restart containerd",
+    interval_seconds=30,
     restart_window_seconds=5,
+    max_unavailable=1,
 )
 provider = pulumi_kubernetes.Provider("nodes", kubeconfig=has["kubeconfig"])
 NodeMirror("nodes", args, pulumi.ResourceOptions(providers=[provider]))

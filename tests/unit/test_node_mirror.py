@@ -30,6 +30,13 @@ ROLE = "kubernetes:rbac.authorization.k8s.io/v1:Role"
 PASSWORD = "login-password-1"
 ENCODED = base64.b64encode(f"user@1:{PASSWORD}".encode()).decode()
 LOGIN: dict[str, Any] = {"password": PASSWORD}
+USUAL: dict[str, Any] = {
+    "restart_command": "systemctl restart containerd",
+    "interval_seconds": 30,
+    "restart_window_seconds": 300,
+    "max_unavailable": 1,
+}
+"""What the settings say where a stack says nothing."""
 PROGRAM = """\
 import json
 import pulumi
@@ -66,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 
 def declare(folder: Path, *, preview: bool = False, **inputs: Any) -> Recording:
     """Declare one NodeMirror under mocks."""
-    (folder / "__main__.py").write_text(PROGRAM.format(inputs=json.dumps(inputs)))
+    (folder / "__main__.py").write_text(PROGRAM.format(inputs=json.dumps({**USUAL, **inputs})))
     cloud = Cloud(unknown=preview)
     monitor = Monitor(cloud)
     config = StackConfig(values={}, secret_keys=frozenset())
