@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 STACK ?= rehearsal
 .DEFAULT_GOAL := help
 
-.PHONY: help preview rehearse test unit parts bench check format lock clean
+.PHONY: help preview rehearse test unit parts bench check format schema lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -39,6 +39,9 @@ check: $(VENV)/.installed ## Lint and type-check
 format: $(VENV)/.installed ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+schema: $(VENV)/.installed ## Write the editors' schema of the stack files
+	$(BIN)/python -m settings.schema
 
 lock: $(VENV)/.installed ## Pin what pyproject.toml names, with checksums: uv.lock and requirements.txt
 	$(UV) lock

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.recorder import ROOT
+from rehearsal.locations import CHECKOUT
 
 if TYPE_CHECKING:
     from tests.support.browser import Browser
@@ -66,7 +66,7 @@ cross either."""
 @pytest.fixture(scope="module")
 def faults(browser: Browser) -> dict[str, list[str]]:
     """What is wrong with the README's picture in each font, and with each faulty picture."""
-    picture = (ROOT / "docs" / "parts.svg").read_text(encoding="utf-8")
+    picture = (CHECKOUT / "docs" / "parts.svg").read_text(encoding="utf-8")
     pictures = {font: (font, picture) for font in FONTS}
     for fault, content in FAULTY.items():
         pictures[fault] = (FONTS[0], f'<svg viewBox="0 0 200 100">{BOX}{content}</svg>')

@@ -15,6 +15,7 @@ import pytest
 
 from rehearsal import wait
 from rehearsal.cloud.api.run import Ready
+from rehearsal.locations import CHECKOUT
 from tests.support.volcengine_stage import (
     ACCESS_KEY,
     MICRO_PROXY,
@@ -25,7 +26,6 @@ from tests.support.volcengine_stage import (
 
 pytest_plugins = ("tests.support.volcengine_fixtures",)
 
-CHECKOUT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "rehearsal.cloud.api", "--config"]
 KEYS = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
 

@@ -7,7 +7,15 @@ from copy import deepcopy
 from typing import Any
 
 from rehearsal.deploy.stack_file import StackConfig
+from rehearsal.locations import CHECKOUT
 from settings.errors import PROJECT
+
+STACK_FILES = {
+    path.name.split(".")[1]: path
+    for folder in (CHECKOUT, CHECKOUT / "docs" / "examples")
+    for path in sorted(folder.glob("Pulumi.*.yaml"))
+}
+"""The project's own stack files and its examples, by the stack's name."""
 
 
 def kubeconfig(cluster: str = "apps") -> str:

@@ -6,7 +6,6 @@ import base64
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -15,8 +14,9 @@ from pulumi.runtime.mocks import MockMonitor
 
 from rehearsal.deploy.embedded import plain, run
 from rehearsal.deploy.stack_file import StackConfig, read
+from rehearsal.locations import CHECKOUT
+from tests.support.configs import STACK_FILES
 
-ROOT = Path(__file__).resolve().parents[2]
 _STACK = "pulumi:pulumi:Stack"
 KUBECONFIG = "apiVersion: v1\nkind: Config\n# key: kubeconfig-secret\n"
 
@@ -177,7 +177,7 @@ def record(config: StackConfig, *, preview: bool = False, cloud: Cloud | None = 
     """Run the program with this config and return what it registered."""
     mocks = cloud or Cloud(unknown=preview)
     monitor = Monitor(mocks)
-    outputs = run(ROOT, "test", config, mocks, preview=preview, monitor=monitor)
+    outputs = run(CHECKOUT, "test", config, mocks, preview=preview, monitor=monitor)
     monitor.recording.outputs = outputs
     return monitor.recording
 
@@ -212,4 +212,4 @@ def _urn(parent: str, kind: str, name: str) -> str:
 
 def stack(name: str) -> StackConfig:
     """The config of one of the project's own stack files."""
-    return read(ROOT / f"Pulumi.{name}.yaml", "rehearsal")
+    return read(STACK_FILES[name], "rehearsal")

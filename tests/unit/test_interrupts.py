@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support.recorder import ROOT
+from rehearsal.locations import CHECKOUT
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_an_interrupt_leaves_no_traceback_below_the_message_that_matters(
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
-        cwd=ROOT,
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=False,

@@ -20,6 +20,7 @@ from inventory.proposal import propose
 from inventory.stack import Stack, load_stack, no_stack
 from inventory.workloads import Found, Image, Missing, Place, Workload
 from settings import SettingsError, parse
+from tests.support.configs import STACK_FILES
 
 DOMAIN = "dockerhub-dev-cn-beijing.cr.volces.com"
 PUBLIC, PRIVATE = Access.PUBLIC, Access.PRIVATE
@@ -234,7 +235,7 @@ def test_without_an_account_the_command_for_one_is_given() -> None:
 def test_every_stack_of_the_repository_can_be_read(
     stack: str, served: dict[str, set[str]] | None
 ) -> None:
-    loaded = load_stack(stack)
+    loaded = load_stack(stack, STACK_FILES[stack].parent)
     assert served in (None, {each.host: set(each.namespaces) for each in loaded.proxies})
     assert loaded.redirects
 

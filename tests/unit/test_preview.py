@@ -10,21 +10,29 @@ from rich.console import Console
 
 from rehearsal.locations import CHECKOUT
 from rehearsal.preview import IS_NOT, PreviewError, preview, show
+from tests.support.configs import STACK_FILES
 
-STACKS = sorted(each.name.split(".")[1] for each in CHECKOUT.glob("Pulumi.*.yaml"))
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the program and no stack file."""
+    for each in ("Pulumi.yaml", "__main__.py"):
+        (tmp_path / each).symlink_to(CHECKOUT / each)
+    return tmp_path
 
 
-def shown(stack: str) -> str:
-    """What is printed for a stack of this checkout."""
+def shown(stack: str, checkout: Path = CHECKOUT) -> str:
+    """What is printed for a stack of a checkout."""
     console = Console(file=io.StringIO(), width=120)
-    show(stack, preview(CHECKOUT, stack), console)
+    show(stack, preview(checkout, stack), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("stack", STACKS)
-def test_every_stack_of_a_fresh_checkout_is_shown(stack: str) -> None:
-    text = shown(stack)
+@pytest.mark.parametrize("stack", sorted(STACK_FILES))
+def test_every_stack_of_a_fresh_checkout_is_shown(stack: str, checkout: Path) -> None:
+    (checkout / f"Pulumi.{stack}.yaml").symlink_to(STACK_FILES[stack])
+    text = shown(stack, checkout)
     assert "cr.Registry dockerhub-registry" in text
     assert "kyverno.io.ClusterPolicy" in text
     assert IS_NOT in text
@@ -57,14 +65,12 @@ def test_what_only_an_update_can_know_is_said_to_be_unknown() -> None:
 
 
 def test_a_stack_that_is_not_there_is_an_error_that_names_those_that_are() -> None:
-    with pytest.raises(PreviewError, match=r"no stack file Pulumi\.nope\.yaml.*: dev, prod"):
+    with pytest.raises(PreviewError, match=r"no stack file Pulumi\.nope\.yaml.*: dev, rehearsal"):
         preview(CHECKOUT, "nope")
 
 
-def test_settings_that_are_refused_are_said_in_their_own_words(tmp_path: Path) -> None:
-    for each in ("Pulumi.yaml", "__main__.py"):
-        (tmp_path / each).symlink_to(CHECKOUT / each)
+def test_settings_that_are_refused_are_said_in_their_own_words(checkout: Path) -> None:
     text = (CHECKOUT / "Pulumi.dev.yaml").read_text().replace("edition: Micro", "edition: Tiny")
-    (tmp_path / "Pulumi.dev.yaml").write_text(text)
+    (checkout / "Pulumi.dev.yaml").write_text(text)
     with pytest.raises(PreviewError, match=r"registry\.edition"):
-        preview(tmp_path, "dev")
+        preview(checkout, "dev")

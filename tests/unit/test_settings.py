@@ -16,11 +16,11 @@ from pulumi.runtime import set_all_config
 
 from components.policy import DOCKER_HUB_HOSTS
 from components.types import Access, Edition, Engine
+from rehearsal.locations import CHECKOUT
 from settings import Settings, load, parse, warnings
 from settings.errors import PROJECT, Problem, SettingsError
 from settings.model import SECTIONS
 from tests.support.configs import ENTERPRISE, GHCR, MICRO, QUAY, changed, config, kubeconfig
-from tests.support.recorder import ROOT
 
 
 def problems(document: dict[str, Any], region: str | None = "cn-beijing") -> list[Problem]:
@@ -62,7 +62,7 @@ BASES = {
     "kubeconfig": changed(MICRO, "clusters", [{"name": "apps", "kubeconfig": kubeconfig()}]),
 }
 BAD: list[dict[str, Any]] = [
-    *yaml.safe_load((ROOT / "tests/data/invalid-settings.yaml").read_text()),
+    *yaml.safe_load((CHECKOUT / "tests/data/invalid-settings.yaml").read_text()),
     *(
         {
             "case": case,
@@ -434,7 +434,7 @@ def test_replacement_is_allowed_on_the_day_named_and_on_no_other() -> None:
 
 
 def test_every_section_of_the_model_is_described_in_the_project_file() -> None:
-    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    declared = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["config"]
     assert set(declared) == set(SECTIONS)
     assert all(json.dumps(each["description"]) for each in declared.values())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -15,14 +16,13 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from rehearsal.locations import CHECKOUT
 from settings import schema
 from settings.errors import PROJECT
 from settings.model import Registry, Section, Settings, Upstream
-from tests.support.configs import ENTERPRISE, MICRO, changed
-from tests.support.recorder import ROOT
+from tests.support.configs import ENTERPRISE, MICRO, STACK_FILES, changed
 
-STACK_FILES = sorted(ROOT.glob("Pulumi.*.yaml"))
-READMES = [ROOT / "README.md", ROOT / "docs" / "README.zh-CN.md"]
+READMES = [CHECKOUT / "README.md", CHECKOUT / "docs" / "README.zh-CN.md"]
 
 
 def invalid(document: Any) -> list[str]:
@@ -44,11 +44,18 @@ def test_the_schema_is_the_one_make_schema_writes() -> None:
     assert schema.SCHEMA.read_text(encoding="utf-8") == schema.text(), "run `make schema`"
 
 
-@pytest.mark.parametrize("path", STACK_FILES, ids=lambda path: path.name)
+def test_every_target_of_make_that_is_named_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    command = ["git", "grep", "-hoE", "(`|^)make [a-z]+", "--", "*.md", "*.py"]
+    named = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
+    assert {each.split()[1] for each in named.splitlines()} <= targets
+
+
+@pytest.mark.parametrize("path", STACK_FILES.values(), ids=lambda path: path.name)
 def test_every_stack_file_is_valid_and_names_the_schema_to_editors(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     first = text.splitlines()[0]
-    assert first == f"# yaml-language-server: $schema={schema.SCHEMA.relative_to(ROOT)}"
+    assert first == f"# yaml-language-server: $schema={schema.SCHEMA.relative_to(CHECKOUT)}"
     assert invalid(yaml.safe_load(text)) == []
 
 
