@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STACK ?= rehearsal
 .DEFAULT_GOAL := help
+# Modules compiled once: every command here would compile thousands of lines of SDK again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help preview rehearse test unit parts bench check format schema lock clean
 

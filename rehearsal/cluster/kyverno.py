@@ -158,15 +158,15 @@ class StandIn:
 
     def _make_pods_ready(self) -> None:
         """Say of the Deployment's Pods, as a kubelet would, that the controller answers."""
-        if not _serves(self._webhook):
-            return
         pods = client.CoreV1Api(self._api)
         found: Any = pods.list_namespaced_pod(
             self._namespace,
             label_selector=f"app.kubernetes.io/component={PLAYED_BY_PROCESS}",
+            field_selector="status.phase=Pending",
         )
-        for pod in found.items:
-            if pod.spec.node_name and pod.status.phase == "Pending":
+        scheduled = [pod for pod in found.items if pod.spec.node_name]
+        if scheduled and _serves(self._webhook):
+            for pod in scheduled:
                 names = [each.name for each in pod.spec.containers]
                 pods.patch_namespaced_pod_status(
                     pod.metadata.name, self._namespace, _ready_status(names)

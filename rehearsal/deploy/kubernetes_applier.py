@@ -33,6 +33,7 @@ class KubernetesApplier:
         self._parts = parts
         self._folder = folder
         self._lock = threading.Lock()
+        self._clients: dict[Path, dynamic.DynamicClient] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def add_cluster(self, name: str, kubeconfig: str) -> None:
@@ -74,7 +75,9 @@ class KubernetesApplier:
     def _apply(self, kubeconfig: Path, manifest: Mapping[str, Any]) -> Applied:
         kind, metadata = manifest["kind"], manifest["metadata"]
         with self._lock:  # discovery keeps a cache file that threads must not write together
-            api = dynamic.DynamicClient(client_of(kubeconfig))  # type: ignore[no-untyped-call]
+            if kubeconfig not in self._clients:
+                self._clients[kubeconfig] = dynamic.DynamicClient(client_of(kubeconfig))  # type: ignore[no-untyped-call]
+            api = self._clients[kubeconfig]
             resource = api.resources.get(api_version=manifest["apiVersion"], kind=kind)
         namespace = ["-n", metadata["namespace"]] if metadata.get("namespace") else []
         target = _target(manifest["apiVersion"], kind, metadata["name"])

@@ -108,7 +108,7 @@ def write_layout(image: SampleImage, program: Path, folder: Path) -> str:
     """Write an OCI image layout with one image index; return the index's digest."""
     layout = _Layout(folder)
     tar = _layer_tar(image, program)
-    compressed = gzip.compress(tar, compresslevel=6, mtime=0)
+    compressed = gzip.compress(tar, compresslevel=1, mtime=0)
     layer = layout.add(_LAYER, compressed)
     config = layout.add_json(_CONFIG, _image_config(image, tar))
     manifest = layout.add_json(
