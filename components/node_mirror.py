@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import hashlib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -440,7 +441,8 @@ def node_pool_script(args: NodeMirrorArgs, script: str) -> pulumi.Output[str]:
             pulumi.log.warn(
                 f"the output nodePoolScripts: a script is {length} bytes long in base64, and VKE"
                 f" takes {NODE_POOL_BYTES}. Shorten nodeMirror.caCertificate to the one root that"
-                " signed the proxy's certificate."
+                " signed the proxies' certificates, or give node pools none: the DaemonSet does the"
+                " same to a new node, after its first pulls."
             )
         return text
 
@@ -463,18 +465,31 @@ def pem(text: str) -> str:
 def packed(script: str, settings: Mapping[str, str], mirrors: str) -> str:
     """node.sh, its settings and its list in one script; the same input gives the same text.
 
-    By gzip and base64: in plain it would be longer than NODE_POOL_BYTES allows.
-    `sed 's/.*echo //; s/ .*//' | base64 -d | gzip -dc` shows it.
+    By gzip and base64: in plain it would be longer than NODE_POOL_BYTES allows. Program and list
+    are compressed each for itself, since certificates have other letters than programs.
     """
     lines = [f"export {key}={shlex.quote(value)}" for key, value in settings.items()]
-    text = "\n".join([*lines, stripped(script), "main apply <<'LIST'", mirrors.strip(), "LIST", ""])
-    zipped = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-    return f"#!/bin/sh\necho {zipped} | base64 -d | gzip -dc | sh\nexit 0\n"
+    program = "\n".join([*lines, stripped(script), "main apply <<'LIST'", ""])
+    parts = (program, f"{mirrors.strip()}\nLIST\n")
+    zipped = b"".join(gzip.compress(each.encode(), mtime=0) for each in parts)
+    return (
+        "#!/bin/sh\n# nodes/node.sh, packed: with cat for the last sh it shows itself.\n"
+        f"echo {base64.b64encode(zipped).decode()} | base64 -d | gzip -dc | sh\nexit 0\n"
+    )
 
 
 def stripped(script: str) -> str:
-    """node.sh without comments, indentation, its last line, and the part that only removal uses."""
-    kept, _, rest = script.partition("# ---- taking back")
-    kept += rest.partition("# ---- end of taking back")[2].partition("\n")[2]
-    lines = [line.strip() for line in kept.removesuffix('main "$@"\n').splitlines()]
-    return "\n".join(line for line in lines if line and not line.startswith("#"))
+    """node.sh without what a new node does not need.
+
+    That is comments, indentation, the command line, and what is for nodes that it changed before.
+    """
+    script, _, _ = script.partition("# ---- the command line ----\n")
+    kept, _, rest = script.partition("# ---- nodes that were changed before ----\n")
+    left_out, _, rest = rest.partition("# ---- end of nodes that were changed before ----\n")
+    calls = re.findall(r"^(\w+)\(\)", left_out, re.MULTILINE)
+    lines = [line.strip() for line in (kept + rest).splitlines()]
+    return "\n".join(
+        line
+        for line in lines
+        if line and not line.startswith("#") and line.partition(" ")[0] not in calls
+    )

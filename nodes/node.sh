@@ -9,7 +9,8 @@
 # known already. Lines of PEM after these are the authority that signed the proxies' certificates.
 #
 # Prints one line, `state: reason`; exit status 0 if the state is `in-place`. README.md has the states.
-# POSIX sh. A node pool runs it without its comments and indentation: no line may depend on either.
+# POSIX sh. A node pool runs it without comments, indentation and what is for nodes that were changed
+# before: no line may depend on these.
 
 set -u
 umask 077
@@ -100,11 +101,11 @@ logins() {
   done
 }
 
-# Whether the login of a line of the plan is for a config file. One that is there stays there, so that
-# a proxy that changes its mind makes no restarts.
+# Whether the login of a line of the plan is for a config file.
 in_config() {
-  [ $major = 1 ] && [ "$login" != - ] &&
-    { [ "$kind" = bearer ] || grep -qs "configs.\"$domain\".auth] $mark" "$file"; }
+  [ $major = 1 ] && [ "$login" != - ] || return
+  was_in_config ||
+    [ "$kind" = bearer ]
 }
 
 # Puts $text in place of $file, after containerd has read it from beside it.
@@ -143,10 +144,6 @@ restore_config() {
 
 # ---- restarts ----
 
-may_restart() {
-  [ "${MIRROR_MAY_RESTART:-true}" = true ] || finish restart-needed "$1"
-}
-
 # Restarts containerd; whether it comes up with its CRI plugin.
 restart() {
   sh -c "${MIRROR_RESTART:-systemctl restart containerd}" >&2 9>&- || return
@@ -157,12 +154,11 @@ restart() {
     sleep 1
   done
 }
-export SYSTEMD_IGNORE_CHROOT=1
 
 # Notes that a restart is due since $file says $text.
 plan_restart() {
   id=$(print "$text" | cksum)
-  [ "$id" != "$(cat $state/rejected 2>/dev/null)" ] || refuse "$rejected"
+  refuse_rejected
   may_restart "$file is not what containerd has read"
   echo "$id" | write $state/restart || exit
 }
@@ -193,11 +189,6 @@ is_ours() {
   [ "$(head -n 1 "$1" 2>/dev/null)" = "$mark" ]
 }
 
-# Whether two files are the same, or symbolic links to the same.
-same() {
-  [ "$(readlink "$1")" = "$(readlink "$2")" ] && { [ -h "$1" ] || cmp -s "$1" "$2"; }
-}
-
 # The hosts.toml for a line of the plan. Without `server`, containerd goes on to the host itself.
 hosts_toml() {
   echo "$mark"
@@ -210,18 +201,14 @@ hosts_toml() {
     printf '[host."https://%s".header]\nAuthorization = "Basic %s"\n' "$domain" "$login"
 }
 
-# Writes the hosts.toml of a line of the plan. One that was there first is kept; one that somebody else
-# wrote over this script's is left alone, and fails.
+# Writes the hosts.toml of a line of the plan. One that was there first is kept.
 place() {
   target=$path/$host/hosts.toml
   kept=$state/hosts/$host
   mkdir -p "$kept"
   if present "$target" && ! is_ours "$target"; then
-    if [ -e "$kept/placed" ]; then
-      same "$target" "$kept/hosts.toml" || return
-    else
-      cp -Pp "$target" "$kept/new" && mv "$kept/new" "$kept/hosts.toml" || refuse "cannot keep $target"
-    fi
+    is_kept || return
+    cp -Pp "$target" "$kept/new" && mv "$kept/new" "$kept/hosts.toml" || refuse "cannot keep $target"
   fi
   if [ "$(hosts_toml)" != "$(cat "$target" 2>/dev/null)" ]; then
     for folder in "$path" "$path/$host"; do
@@ -230,25 +217,6 @@ place() {
     hosts_toml | write "$target" || exit
   fi
   [ -e "$kept/placed" ] || : >"$kept/placed"
-}
-
-# Puts the hosts.toml of each host back for which $1 fails.
-put_back() {
-  for kept in $state/hosts/*; do
-    host=${kept##*/}
-    [ -d "$kept" ] && ! $1 || continue
-    target=$(cat $state/path)/$host/hosts.toml
-    rm -f "$target.new"
-    if ! present "$target" || is_ours "$target"; then
-      if present "$kept/hosts.toml"; then mv -f "$kept/hosts.toml" "$target"; else rm -f "$target"; fi ||
-        refuse "cannot put back $target"
-    fi
-    rm -rf "$kept"
-  done
-}
-
-is_listed() {
-  print "$list" | grep -q "^$host "
 }
 
 # ---- the two modes ----
@@ -272,9 +240,7 @@ apply() {
   input=$(cat)
   list=$(print "$input" | sed '/^-----/,$d')
   ca=$(print "$input" | sed -n '/^-----/,$p')
-  put_back is_listed
-  settle
-  [ -n "$list" ] || finish in-place "no mirrors"
+  catch_up
   [ -z "$ca" ] || print "$ca" | write $state/ca.new || exit
   plan=
   waiting=
@@ -302,7 +268,7 @@ LIST
   path=$(print "$dumped" | path_in)
   set_path=
   case $path in '' | *:*) path=/etc/containerd/certs.d set_path=1 ;; esac
-  ! grep -qs "^config_path.*$mark" "$file" || set_path=1
+  keep_set_path
   text=$(wanted) || { print "$text"; exit 1; }
   if [ "$text" != "$(cat "$file" 2>/dev/null)" ]; then
     plan_restart
@@ -317,19 +283,77 @@ LIST
     put_back false
     echo "$path" | write $state/path || exit
   fi
-  foreign=
   while read -r host domain login kind; do
-    [ -z "$host" ] || place || foreign="$foreign $target"
+    [ -z "$host" ] || place
   done <<PLAN
 $plan
 PLAN
-  [ -z "$foreign" ] ||
-    refuse "somebody else wrote$foreign later. Delete it, or keep its writer off this node"
+  refuse_foreign
   [ -z "$waiting" ] || finish waiting "$waiting"
   finish in-place "containerd $version, $path"
 }
 
-# ---- taking back: the node pool script goes without ----
+# ---- nodes that were changed before ----
+# A node pool's script goes without these functions, and without the lines that begin with a call of one.
+
+# Brings the node to what the list and a run that was cut short leave to do.
+catch_up() {
+  put_back is_listed
+  settle
+  [ -n "$list" ] || finish in-place "no mirrors"
+}
+
+# A login that is in the config file stays there, so that a proxy that changes its mind makes no restarts.
+was_in_config() {
+  grep -qs "configs.\"$domain\".auth] $mark" "$file"
+}
+
+keep_set_path() {
+  ! grep -qs "^config_path.*$mark" "$file" || set_path=1
+}
+
+refuse_rejected() {
+  [ "$id" != "$(cat $state/rejected 2>/dev/null)" ] || refuse "$rejected"
+}
+
+may_restart() {
+  [ "${MIRROR_MAY_RESTART:-true}" = true ] || finish restart-needed "$1"
+}
+
+# Puts the hosts.toml of each host back for which $1 fails.
+put_back() {
+  for kept in $state/hosts/*; do
+    host=${kept##*/}
+    [ -d "$kept" ] && ! $1 || continue
+    target=$(cat $state/path)/$host/hosts.toml
+    rm -f "$target.new"
+    if ! present "$target" || is_ours "$target"; then
+      if present "$kept/hosts.toml"; then mv -f "$kept/hosts.toml" "$target"; else rm -f "$target"; fi ||
+        refuse "cannot put back $target"
+    fi
+    rm -rf "$kept"
+  done
+}
+
+is_listed() {
+  print "$list" | grep -q "^$host "
+}
+
+# Whether $target, which is not this script's, is from before it. One that somebody else wrote over this
+# script's later is left alone.
+is_kept() {
+  [ ! -e "$kept/placed" ] || same "$target" "$kept/hosts.toml" || { foreign="${foreign-} $target" && return 1; }
+}
+
+refuse_foreign() {
+  [ -z "${foreign-}" ] ||
+    refuse "somebody else wrote$foreign later. Delete it, or keep its writer off this node"
+}
+
+# Whether two files are the same, or symbolic links to the same.
+same() {
+  [ "$(readlink "$1")" = "$(readlink "$2")" ] && { [ -h "$1" ] || cmp -s "$1" "$2"; }
+}
 
 remove() {
   [ -z "$(changed)" ] && [ ! -f $state/restart ] || may_restart "the config has to be put back"
@@ -345,13 +369,10 @@ remove() {
   finish in-place removed
 }
 
-# ---- end of taking back ----
+# ---- end of nodes that were changed before ----
 
 main() {
-  version=$(containerd --version 2>/dev/null)
-  version=${version#* * }
-  version=${version#v}
-  version=${version%% *}
+  version=$(containerd --version 2>/dev/null | sed 's/^[^ ]* [^ ]* v\{0,1\}//; s/ .*//')
   case $version in
     1.[6-9]* | 1.[1-9][0-9]*) major=1 ;;
     [2-9].*) major=2 ;;
@@ -360,10 +381,12 @@ main() {
   mkdir -p $state 2>/dev/null || refuse "cannot write to $state"
   exec 9>/run/dockerhub-mirror.lock
   flock -w 120 9 || refuse "another run has been going on for 120 s"
-  case ${1-} in
-    apply | remove) $1 ;;
-    *) refuse "usage: node.sh apply <list | remove" ;;
-  esac
+  $1
 }
 
-main "$@"
+# ---- the command line ----
+
+case ${1-} in
+  apply | remove) main "$1" ;;
+  *) refuse "usage: node.sh apply <list | remove" ;;
+esac

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ proxies = [
     Proxy(host=host, domain=domain, namespaces={{"library": Access(access)}})
     for host, domain, access in inputs.pop("proxies", [["docker.io", "hub.example", "Public"]])
 ]
-password = inputs.pop("password", None)
+username, password = inputs.pop("username", "user@1"), inputs.pop("password", None)
 logins = {{
-    each.host: ProxyLogin(username="user@1", password=pulumi.Output.secret(password))
+    each.host: ProxyLogin(username=username, password=pulumi.Output.secret(password))
     for each in proxies
     if password
 }}
@@ -342,8 +343,9 @@ def test_the_node_pool_script_is_secret_and_valid(folder: Path) -> None:
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
 
 
+@cache
 def certificate(bits: int) -> str:
-    """A root certificate of a company, as openssl writes it."""
+    """A company's root certificate, with what openssl gives one."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     words = ("CN", "Beijing", "Example Company Ltd", "Example Company Internal Root CA R1")
     kinds = (
@@ -353,35 +355,82 @@ def certificate(bits: int) -> str:
         x509.NameOID.COMMON_NAME,
     )
     name = x509.Name([x509.NameAttribute(*each) for each in zip(kinds, words, strict=True)])
+    public = key.public_key()
+    uses = {"digital_signature", "key_cert_sign", "crl_sign"}
     signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
-        .public_key(key.public_key())
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOT_BEFORE)
         .not_valid_after(NOT_BEFORE + dt.timedelta(days=3650))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.KeyUsage(**{each: each in uses for each in KEY_USES}), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
+KEY_USES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
 NOT_BEFORE = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+HOSTS = ("ghcr.io", "quay.io", "registry.k8s.io", "gcr.io", "nvcr.io", "mcr.microsoft.com")
+"""Of the proxies beside Docker Hub's."""
 
 
+def proxies(upstreams: int) -> list[list[str]]:
+    """Docker Hub's proxy and those of so many upstreams, with names as long as they are."""
+    names = {"docker.io": "dockerhub", **{each: each.partition(".")[0] for each in HOSTS}}
+    return [
+        [host, f"{name}-production-cn-shanghai.cr.volces.com", "Private"]
+        for host, name in list(names.items())[: upstreams + 1]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bits", "upstreams"),
+    [
+        pytest.param(4096, 0, id="an authority of RSA-4096"),
+        pytest.param(4096, 3, id="an authority of RSA-4096 and three upstreams"),
+        pytest.param(2048, 6, id="an authority of RSA-2048 and six upstreams"),
+        pytest.param(None, 6, id="six upstreams"),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
 def test_the_node_pool_script_fits_into_what_vke_takes_and_is_always_the_same(
-    folder: Path,
+    folder: Path, bits: int | None, upstreams: int, strict: bool
 ) -> None:
     inputs: dict[str, Any] = {
-        "ca_certificate": f"Root CA\n{certificate(2048)}",
-        "proxies": [["docker.io", "dockerhub-production-cn-beijing.cr.volces.com", "Private"]],
-        "password": "Passw0rd-" * 4,
+        "ca_certificate": f"Root CA\n{certificate(bits)}" if bits else None,
+        "proxies": proxies(upstreams),
+        "username": "registry-user@2100012345",
+        "password": "Passw0rd-" * 3,
+        "strict": strict,
     }
     text = declare(folder, **inputs).outputs["node_pool_script"].value
     assert len(base64.b64encode(text.encode())) <= NODE_POOL_BYTES
     assert declare(folder, **inputs).outputs["node_pool_script"].value == text
+
+
+def test_the_node_pool_script_shows_itself_as_its_first_lines_say(folder: Path) -> None:
+    text = declare(folder, **LOGIN).outputs["node_pool_script"].value
+    shown = text.replace("| sh\n", "| cat\n")
+    done = subprocess.run(["sh"], input=shown, capture_output=True, text=True, check=True)
+    assert "with cat for the last sh" in text.splitlines()[1]
+    assert stripped((SCRIPTS / "node.sh").read_text()) in done.stdout
+    assert f"\ndocker.io hub.example {ENCODED}\n" in done.stdout
 
 
 def test_a_certificate_that_is_too_long_for_a_node_pool_is_said(
@@ -389,18 +438,20 @@ def test_a_certificate_that_is_too_long_for_a_node_pool_is_said(
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", said.append)
-    declare(folder, ca_certificate="".join(certificate(2048) for _ in range(3)))
+    declare(folder, ca_certificate=certificate(2048) + certificate(4096))
     (warning,) = said
     assert "nodePoolScripts" in warning
     assert "nodeMirror.caCertificate" in warning
 
 
-def test_the_node_pool_script_lacks_only_comments_indentation_and_what_takes_back() -> None:
+def test_the_node_pool_script_lacks_only_what_a_new_node_does_not_need() -> None:
     text = (SCRIPTS / "node.sh").read_text()
     kept = stripped(text)
     left = iter(line.strip() for line in text.splitlines())
     assert all(line in left for line in kept.splitlines())
     assert "remove() {" not in kept
+    assert "put_back" not in kept
+    assert "main apply" not in kept
     assert subprocess.run(["sh", "-n"], input=kept, text=True, check=False).returncode == 0
 
 
