@@ -6,10 +6,11 @@ import base64
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import pulumi
-from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
+from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks, rpc
 from pulumi.runtime.mocks import MockMonitor
 
 from rehearsal.deploy.embedded import plain, run
@@ -19,6 +20,20 @@ from tests.support.configs import STACK_FILES
 
 _STACK = "pulumi:pulumi:Stack"
 KUBECONFIG = "apiVersion: v1\nkind: Config\n# key: kubeconfig-secret\n"
+
+
+class Type(StrEnum):
+    """Types of resources, as Pulumi names them."""
+
+    REGISTRY = "volcengine:cr/registry:Registry"
+    NAMESPACE = "volcengine:cr/namespace:Namespace"
+    VPC = "volcengine:cr/vpcEndpoint:VpcEndpoint"
+    ADDON = "volcengine:vke/addon:Addon"
+    RELEASE = "kubernetes:helm.sh/v3:Release"
+    POLICY = "kubernetes:kyverno.io/v1:ClusterPolicy"
+    JOB = "kubernetes:batch/v1:Job"
+    SECRET = "kubernetes:core/v1:Secret"
+    DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +65,27 @@ class Registered:
         """The inputs, secrets unwrapped."""
         return plain(self.raw)
 
+    @property
+    def shown(self) -> Any:
+        """The inputs without what is secret in them."""
+        return _without_secrets(self.raw)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of a redirect that is a ClusterPolicy."""
+        (once,) = self.inputs["spec"]["rules"][0]["mutate"]["foreach"]
+        (found,) = (each for each in once["context"] if each["name"] == "parameters")
+        values: dict[str, Any] = found["variable"]["value"]
+        return values
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        if rpc._special_sig_key in value:
+            return "[secret]"
+        return {key: _without_secrets(child) for key, child in value.items()}
+    return [_without_secrets(child) for child in value] if isinstance(value, list) else value
+
 
 @dataclass
 class Recording:
@@ -68,6 +104,10 @@ class Recording:
         assert len(found) == 1, f"{len(found)} of {token}"
         return found[0]
 
+    def named(self, name: str) -> Registered:
+        (found,) = (each for each in self.resources if each.name == name)
+        return found
+
 
 class Cloud(Mocks):
     """Answers as Volcengine and Kubernetes would; with `unknown`, as in a first preview."""
@@ -82,7 +122,7 @@ class Cloud(Mocks):
         if args.custom:
             self.seen.add(args.typ)
         state = dict(args.inputs)
-        if args.typ == "volcengine:cr/registry:Registry" and not self._unknown:
+        if args.typ == Type.REGISTRY and not self._unknown:
             domain = f"{args.inputs['name']}-cn-test.cr.volces.com"
             state |= {"domains": [{"domain": domain, "type": "System"}], "username": "user@1"}
             state |= self._existing
@@ -92,7 +132,7 @@ class Cloud(Mocks):
                 "uid": f"{args.name}-uid",
                 "resourceVersion": "1",
             }
-        if args.typ == "kubernetes:helm.sh/v3:Release" and not self._unknown:
+        if args.typ == Type.RELEASE and not self._unknown:
             state["status"] = {
                 "namespace": args.inputs["namespace"],
                 "version": args.inputs["version"],

@@ -14,16 +14,10 @@ from rehearsal.deploy.embedded import Secret
 from settings import SettingsError
 from settings.model import Registry
 from tests.support.configs import ENTERPRISE, MICRO, changed, config, kubeconfig
-from tests.support.recorder import Cloud, Recording, known_as, record, stack
+from tests.support.recorder import Cloud, Recording, Type, known_as, record, stack
 
-REGISTRY = "volcengine:cr/registry:Registry"
-NAMESPACE = "volcengine:cr/namespace:Namespace"
-VPC = "volcengine:cr/vpcEndpoint:VpcEndpoint"
-RELEASE = "kubernetes:helm.sh/v3:Release"
-POLICY = "kubernetes:kyverno.io/v1:ClusterPolicy"
 PROVIDER = "pulumi:providers:kubernetes"
 CLUSTER_PROXY = f"{PACKAGE}:index:ClusterProxy"
-JOB = "kubernetes:batch/v1:Job"
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +35,25 @@ def test_a_micro_stack_is_a_registry_its_namespaces_and_a_policy_in_each_cluster
 ) -> None:
     tokens = sorted({each.type for each in micro.resources if each.custom})
     assert tokens == [
-        JOB,
+        Type.JOB,
         "kubernetes:core/v1:Namespace",
-        "kubernetes:core/v1:Secret",
-        RELEASE,
-        POLICY,
+        Type.SECRET,
+        Type.RELEASE,
+        Type.POLICY,
         PROVIDER,
-        NAMESPACE,
-        REGISTRY,
+        Type.NAMESPACE,
+        Type.REGISTRY,
     ]
 
 
 def test_micro_gets_no_vpc_access(micro: Recording) -> None:
-    assert micro.of_type(VPC) == []
+    assert micro.of_type(Type.VPC) == []
     assert micro.of_type(f"{PACKAGE}:index:VpcAccess") == []
     assert micro.outputs["vpcs"] == []
 
 
 def test_enterprise_lets_in_each_distinct_vpc_of_its_clusters(enterprise: Recording) -> None:
-    assert enterprise.one(VPC).inputs["vpcs"] == [
+    assert enterprise.one(Type.VPC).inputs["vpcs"] == [
         {"vpcId": "vpc-ccapps01", "subnetId": "subnet-ccapps01"},
         {"vpcId": "vpc-ccdata01", "subnetId": "subnet-ccdata01"},
     ]
@@ -72,12 +66,12 @@ def test_two_clusters_in_one_vpc_let_it_in_once() -> None:
         ENTERPRISE, "clusters", [one, {**one, "name": "b", "kubeconfig": kubeconfig("b")}]
     )
     document = changed(document, "registry.extraVpcs", [{"vpcId": "vpc-2", "subnetId": "subnet-2"}])
-    vpcs = record(config(document)).one(VPC).inputs["vpcs"]
+    vpcs = record(config(document)).one(Type.VPC).inputs["vpcs"]
     assert [each["vpcId"] for each in vpcs] == ["vpc-1", "vpc-2"]
 
 
 def test_the_registry_is_what_the_settings_say(enterprise: Recording) -> None:
-    assert enterprise.one(REGISTRY).inputs == {
+    assert enterprise.one(Type.REGISTRY).inputs == {
         "name": "hub-prod",
         "type": "Enterprise",
         "project": "default",
@@ -94,20 +88,20 @@ def test_the_registry_is_what_the_settings_say(enterprise: Recording) -> None:
 
 
 def test_an_anonymous_registry_sends_no_credentials(micro: Recording) -> None:
-    assert micro.one(REGISTRY).inputs["proxyCache"] == {"type": "DockerHub"}
-    assert "resourceTags" not in micro.one(REGISTRY).inputs
+    assert micro.one(Type.REGISTRY).inputs["proxyCache"] == {"type": "DockerHub"}
+    assert "resourceTags" not in micro.one(Type.REGISTRY).inputs
 
 
 def test_namespaces_are_private_unless_config_says_public(enterprise: Recording) -> None:
     access = {
         each.inputs["name"]: each.inputs["repositoryDefaultAccessLevel"]
-        for each in enterprise.of_type(NAMESPACE)
+        for each in enterprise.of_type(Type.NAMESPACE)
     }
     assert access == {"bitnami": "Private", "library": "Public"}
 
 
 def test_what_would_replace_the_registry_is_not_passed_on(enterprise: Recording) -> None:
-    registry = enterprise.one(REGISTRY)
+    registry = enterprise.one(Type.REGISTRY)
     assert {"name", "type", "proxyCache", "proxyCache.password", "resourceTags"} <= set(
         registry.ignore_changes
     )
@@ -118,7 +112,7 @@ def test_what_would_replace_the_registry_is_not_passed_on(enterprise: Recording)
 def test_on_the_day_named_the_registry_may_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "replacement_allowed", lambda *_: True)
     document = changed(ENTERPRISE, "registry.allowReplacementOn", "2026-01-01")
-    registry = record(config(document)).one(REGISTRY)
+    registry = record(config(document)).one(Type.REGISTRY)
     assert registry.ignore_changes == ()
     assert not registry.protect
     assert registry.delete_before_replace
@@ -145,7 +139,7 @@ def test_a_registry_that_differs_from_config_stops_the_update_before_anything_de
         record(config(ENTERPRISE), cloud=cloud)
     assert setting in str(caught.value)
     assert "registry.allowReplacementOn" in str(caught.value)
-    assert not cloud.seen & {NAMESPACE, VPC, RELEASE, POLICY, JOB}
+    assert not cloud.seen & {Type.NAMESPACE, Type.VPC, Type.RELEASE, Type.POLICY, Type.JOB}
 
 
 def test_a_tag_put_on_the_registry_by_others_does_not_stop_the_update() -> None:
@@ -193,25 +187,12 @@ SECRETS = ("hub-password", "Login-password-1", "kubeconfig-secret")
 def test_no_secret_leaves_the_program_in_plain(document: dict[str, Any]) -> None:
     recording = record(config(document))
     for each in recording.resources:
-        shown = repr(_without_secrets(each.raw))
+        shown = repr(each.shown)
         assert not any(secret in shown for secret in SECRETS), each.name
-    plain = {key: value for key, value in recording.outputs.items() if not _is_secret(value)}
-    assert set(recording.outputs) - set(plain) == {"nodePoolScripts"}
-    assert not any(secret in repr(plain) for secret in SECRETS)
-
-
-def _is_secret(value: Any) -> bool:
-    return isinstance(value, Secret)
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        if pulumi.runtime.rpc._special_sig_key in value:
-            return "[secret]"
-        return {key: _without_secrets(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(child) for child in value]
-    return value
+    secret = {key for key, value in recording.outputs.items() if isinstance(value, Secret)}
+    assert secret == {"nodePoolScripts"}
+    shown = repr({key: value for key, value in recording.outputs.items() if key not in secret})
+    assert not any(each in shown for each in SECRETS)
 
 
 def test_the_domain_and_what_follows_from_it_are_not_secret(enterprise: Recording) -> None:
@@ -237,13 +218,13 @@ def test_the_order_is_registry_namespaces_and_vpcs_pull_check_kyverno_policy(
     order = [each.type for each in enterprise.resources if each.name.startswith(("docker", "apps"))]
     last = {token: len(order) - 1 - order[::-1].index(token) for token in set(order)}
     first = {token: order.index(token) for token in set(order)}
-    assert first[REGISTRY] < first[NAMESPACE]
-    assert max(last[NAMESPACE], last[VPC]) < first[JOB] < first[POLICY]
-    assert last[RELEASE] < first[POLICY]
+    assert first[Type.REGISTRY] < first[Type.NAMESPACE]
+    assert max(last[Type.NAMESPACE], last[Type.VPC]) < first[Type.JOB] < first[Type.POLICY]
+    assert last[Type.RELEASE] < first[Type.POLICY]
 
 
 def test_the_policy_depends_on_all_that_must_serve_before_it(enterprise: Recording) -> None:
-    policy = next(each for each in enterprise.of_type(POLICY) if "apps-redirect" in each.name)
+    policy = enterprise.named("apps-redirect-policy")
     cluster = next(each for each in enterprise.of_type(CLUSTER_PROXY) if each.name == "apps")
     assert {
         "apps-pull-check-job",
@@ -305,7 +286,7 @@ def test_what_somebody_patched_by_hand_is_the_stacks_again(enterprise: Recording
 
 
 def test_a_failed_pull_check_is_made_anew_by_the_next_update(micro: Recording) -> None:
-    job = micro.one(JOB)
+    job = micro.one(Type.JOB)
     annotations = job.inputs["metadata"]["annotations"]
     assert annotations["pulumi.com/replaceUnready"] == "true"
     assert annotations["pulumi.com/skipAwait"] == "true"
@@ -330,8 +311,8 @@ def test_the_native_engine_installs_no_kyverno() -> None:
     document = changed(document, "clusters.0.kubernetesVersion", "1.36")
     recording = record(config(document))
     assert len(recording.of_type(NATIVE)) == len(recording.of_type(f"{NATIVE}Binding")) == 1
-    assert recording.of_type(RELEASE) == []
-    assert recording.of_type(POLICY) == []
+    assert recording.of_type(Type.RELEASE) == []
+    assert recording.of_type(Type.POLICY) == []
 
 
 def test_an_older_kubernetes_gets_the_native_policy_in_its_own_version() -> None:
@@ -384,7 +365,7 @@ def test_the_warning_knows_what_is_served_and_left_alone() -> None:
 def test_an_update_is_held_until_a_new_policy_has_reached_every_api_server(
     micro: Recording,
 ) -> None:
-    assert len(micro.one(POLICY).after_create) == 1
+    assert len(micro.one(Type.POLICY).after_create) == 1
 
 
 def test_a_native_policy_is_there_before_its_binding_which_alone_holds_the_update() -> None:
@@ -399,7 +380,7 @@ def test_a_native_policy_is_there_before_its_binding_which_alone_holds_the_updat
 def test_a_policy_itself_depends_on_kyverno_so_that_it_goes_first_when_engines_are_switched(
     micro: Recording,
 ) -> None:
-    assert micro.one(RELEASE).name in micro.one(POLICY).depends_on
+    assert micro.one(Type.RELEASE).name in micro.one(Type.POLICY).depends_on
 
 
 def test_a_changed_login_changes_secrets_where_they_are(enterprise: Recording) -> None:
@@ -410,37 +391,32 @@ def test_the_successor_of_cluster_policy_can_be_chosen() -> None:
     recording = record(config(changed(MICRO, "redirect.engine", "MutatingPolicy")))
     policy = recording.one("kubernetes:policies.kyverno.io/v1:MutatingPolicy")
     assert policy.inputs["metadata"]["annotations"]["pulumi.com/waitFor"].startswith("jsonpath=")
-    assert len(recording.of_type(RELEASE)) == 1
-
-
-DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
+    assert len(recording.of_type(Type.RELEASE)) == 1
 
 
 def test_nodes_are_left_alone_unless_a_cluster_asks(enterprise: Recording) -> None:
-    assert enterprise.of_type(DAEMON_SET) == []
+    assert enterprise.of_type(Type.DAEMON_SET) == []
     assert enterprise.outputs["nodePoolScripts"].value == {}
 
 
 def test_a_cluster_can_use_both_ways() -> None:
     document = changed(ENTERPRISE, "clusters.0.ways", ["nodes", "admission"])
     recording = record(config(document))
-    (daemon_set,) = recording.of_type(DAEMON_SET)
+    (daemon_set,) = recording.of_type(Type.DAEMON_SET)
     assert daemon_set.provider.endswith("::apps-provider-id")
     assert recording.outputs["nodeMirrors"] == {"apps": "dockerhub-proxy-nodes/node-mirror"}
     assert set(recording.outputs["nodePoolScripts"].value) == {"apps"}
-    assert len(recording.of_type(POLICY)) == 4
+    assert len(recording.of_type(Type.POLICY)) == 4
 
 
 def test_private_namespaces_bring_a_login_for_redirected_pods(enterprise: Recording) -> None:
-    copying = [each for each in enterprise.of_type(POLICY) if "credentials" in each.name]
+    copying = [each for each in enterprise.of_type(Type.POLICY) if "credentials" in each.name]
     assert {each.name for each in copying} == {
         "apps-pull-credentials-policy",
         "data-pull-credentials-policy",
     }
-    redirect = next(each for each in enterprise.of_type(POLICY) if each.name.startswith("apps-red"))
-    (once,) = redirect.inputs["spec"]["rules"][0]["mutate"]["foreach"]
-    (parameters,) = (each for each in once["context"] if each["name"] == "parameters")
-    values = parameters["variable"]["value"]
+    redirect = enterprise.named("apps-redirect-policy")
+    values = redirect.parameters
     assert values["pullSecret"] == "dockerhub-proxy-login"
     assert values["private"] == {"hub-prod-cn-test.cr.volces.com": " bitnami "}
 
@@ -449,7 +425,6 @@ def test_where_every_namespace_is_public_there_is_no_login(micro: Recording) -> 
     assert [each for each in micro.resources if "credentials" in each.name] == []
 
 
-ADDON = "volcengine:vke/addon:Addon"
 WITH_ADDON = changed(ENTERPRISE, "login.pods", "addon")
 
 
@@ -459,11 +434,11 @@ def addon() -> Recording:
 
 
 def test_there_is_no_addon_unless_it_is_asked_for(micro: Recording, enterprise: Recording) -> None:
-    assert [*micro.of_type(ADDON), *enterprise.of_type(ADDON)] == []
+    assert [*micro.of_type(Type.ADDON), *enterprise.of_type(Type.ADDON)] == []
 
 
 def test_the_addon_stands_in_each_cluster_in_place_of_the_copied_login(addon: Recording) -> None:
-    assert {each.name: each.inputs for each in addon.of_type(ADDON)} == {
+    assert {each.name: each.inputs for each in addon.of_type(Type.ADDON)} == {
         f"{cluster}-credential-addon-addon": {
             "clusterId": f"cc{cluster}01",
             "name": "cr-credential-controller",
@@ -493,26 +468,23 @@ def test_the_addon_stands_in_each_cluster_in_place_of_the_copied_login(addon: Re
 def test_redirected_pods_get_no_pull_secret_of_this_stack_beside_the_addon(
     addon: Recording,
 ) -> None:
-    for policy in addon.of_type(POLICY):
-        (once,) = policy.inputs["spec"]["rules"][0]["mutate"]["foreach"]
-        (parameters,) = (each for each in once["context"] if each["name"] == "parameters")
-        assert parameters["variable"]["value"]["pullSecret"] == ""
-        private = parameters["variable"]["value"]["private"]
-        assert private == {"hub-prod-cn-test.cr.volces.com": " bitnami "}
-    assert len(addon.of_type(POLICY)) == 2
+    for policy in addon.of_type(Type.POLICY):
+        assert policy.parameters["pullSecret"] == ""
+        assert policy.parameters["private"] == {"hub-prod-cn-test.cr.volces.com": " bitnami "}
+    assert len(addon.of_type(Type.POLICY)) == 2
 
 
 def test_the_addon_comes_before_the_policy_and_so_goes_after_it(addon: Recording) -> None:
-    installed = next(each for each in addon.of_type(ADDON) if each.name.startswith("apps"))
-    redirect = next(each for each in addon.resources if each.name == "apps-redirect")
-    component = next(each for each in addon.resources if each.name == installed.parent)
+    installed = addon.named("apps-credential-addon-addon")
+    redirect = addon.named("apps-redirect")
+    component = addon.named(installed.parent)
     assert installed.name in redirect.depends_on
     assert "apps-pull-check-job" in component.depends_on
     assert addon.registered_outputs["CredentialAddon", "apps-credential-addon"] == {"addon_name"}
 
 
 def test_an_addon_made_anew_is_deleted_first_because_its_name_is_taken(addon: Recording) -> None:
-    for each in addon.of_type(ADDON):
+    for each in addon.of_type(Type.ADDON):
         assert each.delete_before_replace
         assert not each.protect
         assert each.ignore_changes == ()
@@ -521,7 +493,7 @@ def test_an_addon_made_anew_is_deleted_first_because_its_name_is_taken(addon: Re
 def test_the_pull_check_and_the_nodes_keep_the_registry_login_beside_the_addon() -> None:
     document = changed(WITH_ADDON, "clusters.0.ways", ["admission", "nodes"])
     document = changed(document, "pullCheck", {"image": "bitnami/redis:7.2"})
-    names = {each.name for each in record(config(document)).of_type("kubernetes:core/v1:Secret")}
+    names = {each.name for each in record(config(document)).of_type(Type.SECRET)}
     assert names >= {"apps-pull-check-login", "data-pull-check-login"}
     assert any(name.startswith("apps-node-mirror") for name in names)
 
@@ -532,7 +504,7 @@ def test_the_addon_can_be_limited_and_pinned() -> None:
         "login.addon",
         {"version": "v1.3.5", "namespaces": "apps", "serviceAccounts": "default"},
     )
-    for each in record(config(document)).of_type(ADDON):
+    for each in record(config(document)).of_type(Type.ADDON):
         data = json.loads(each.inputs["config"])["CrConfigmapData"]
         assert (data["Namespace"], data["ServiceAccount"]) == ("apps", "default")
         assert each.inputs["version"] == "v1.3.5"
@@ -540,11 +512,11 @@ def test_the_addon_can_be_limited_and_pinned() -> None:
 
 def test_the_addon_serves_a_cluster_that_redirects_nothing() -> None:
     document = changed(WITH_ADDON, "redirect.enabled", False)
-    assert len(record(config(document)).of_type(ADDON)) == 2
+    assert len(record(config(document)).of_type(Type.ADDON)) == 2
 
 
 def test_the_addon_is_not_installed_where_every_namespace_is_public() -> None:
-    assert record(config(changed(MICRO, "login.pods", "addon"))).of_type(ADDON) == []
+    assert record(config(changed(MICRO, "login.pods", "addon"))).of_type(Type.ADDON) == []
 
 
 def test_the_addon_lets_the_native_engine_serve_private_namespaces() -> None:
@@ -552,8 +524,8 @@ def test_the_addon_lets_the_native_engine_serve_private_namespaces() -> None:
     for index in (0, 1):
         document = changed(document, f"clusters.{index}.kubernetesVersion", "1.36")
     recording = record(config(document))
-    assert len(recording.of_type(NATIVE)) == len(recording.of_type(ADDON)) == 2
-    assert recording.of_type(RELEASE) == []
+    assert len(recording.of_type(NATIVE)) == len(recording.of_type(Type.ADDON)) == 2
+    assert recording.of_type(Type.RELEASE) == []
     for policy in recording.of_type(NATIVE):
         variables = {each["name"]: each for each in policy.inputs["spec"]["variables"]}
         assert variables["pullSecret"]["expression"] == '""'
@@ -569,12 +541,12 @@ def vci() -> Recording:
 
 
 def test_the_way_vci_is_one_policy_after_kyverno(vci: Recording) -> None:
-    policy = vci.one(POLICY)
+    policy = vci.one(Type.POLICY)
     assert (policy.name, policy.parent) == ("dev-vci-mirror-policy", "dev-vci-mirror")
     assert policy.inputs["metadata"]["name"] == "dockerhub-vci-mirror"
     assert policy.inputs["metadata"]["annotations"]["pulumi.com/waitFor"] == "condition=Ready"
     assert policy.provider.endswith("::dev-provider-id")
-    component = next(each for each in vci.resources if each.name == "dev-vci-mirror")
+    component = vci.named("dev-vci-mirror")
     assert {"dev-kyverno-release", "dev-pull-check-job"} <= set(component.depends_on)
     assert vci.outputs["vciMirrors"] == {"dev": "dockerhub-vci-mirror"}
     assert vci.outputs["policies"] == {}
@@ -582,7 +554,7 @@ def test_the_way_vci_is_one_policy_after_kyverno(vci: Recording) -> None:
 
 
 def test_pods_are_annotated_with_the_proxy_and_nothing_secret(vci: Recording) -> None:
-    policy = vci.one(POLICY)
+    policy = vci.one(Type.POLICY)
     assert policy.raw == policy.inputs
     (rule,) = policy.inputs["spec"]["rules"]
     annotations = rule["mutate"]["patchStrategicMerge"]["metadata"]["annotations"]
@@ -591,7 +563,7 @@ def test_pods_are_annotated_with_the_proxy_and_nothing_secret(vci: Recording) ->
 
 
 def test_no_pod_waits_for_its_annotation(vci: Recording) -> None:
-    spec = vci.one(POLICY).inputs["spec"]
+    spec = vci.one(Type.POLICY).inputs["spec"]
     assert spec["failurePolicy"] == "Ignore"
     assert spec["webhookConfiguration"]["timeoutSeconds"] == 2
     *_, sieve = spec["webhookConfiguration"]["matchConditions"]
@@ -603,7 +575,7 @@ def test_every_namespace_served_is_in_the_match_condition() -> None:
     document = changed(document, "registry.namespaces.1", {"name": "bitnami", "access": "Public"})
     document = changed(document, "redirect.exclude", {"namespaces": ["legacy"]})
     recording = record(config(document))
-    (policy,) = (each for each in recording.of_type(POLICY) if "vci" in each.name)
+    (policy,) = (each for each in recording.of_type(Type.POLICY) if "vci" in each.name)
     left_alone, _, sieve = policy.inputs["spec"]["webhookConfiguration"]["matchConditions"]
     assert '" bitnami library ".contains' in sieve["expression"]
     assert '"legacy"]' in left_alone["expression"]
@@ -613,7 +585,7 @@ def test_every_namespace_served_is_in_the_match_condition() -> None:
 
 def test_pods_left_alone_by_label_are_not_annotated_either() -> None:
     labels = {"podLabels": ["example.com/operated"]}
-    (policy,) = record(config(changed(WITH_VCI, "redirect.exclude", labels))).of_type(POLICY)
+    (policy,) = record(config(changed(WITH_VCI, "redirect.exclude", labels))).of_type(Type.POLICY)
     left_alone, *_ = policy.inputs["spec"]["webhookConfiguration"]["matchConditions"]
     assert '"example.com/operated"' in left_alone["expression"]
     assert "cnpg.io/cluster" not in left_alone["expression"]  # an annotation changes no image
@@ -637,8 +609,8 @@ def test_with_the_engine_mutatingpolicy_there_is_no_policy_of_kyvernos_old_kinds
 
 def test_vci_beside_admission_shares_its_kyverno() -> None:
     recording = record(config(changed(MICRO, "clusters.0.ways", ["admission", "vci"])))
-    assert len(recording.of_type(RELEASE)) == 1
-    assert {each.inputs["metadata"]["name"] for each in recording.of_type(POLICY)} == {
+    assert len(recording.of_type(Type.RELEASE)) == 1
+    assert {each.inputs["metadata"]["name"] for each in recording.of_type(Type.POLICY)} == {
         "dockerhub-image-redirect",
         "dockerhub-vci-mirror",
     }
@@ -651,7 +623,7 @@ def test_without_the_way_vci_no_pod_is_annotated(micro: Recording, enterprise: R
 
 
 def test_a_namespace_can_be_made_while_kyverno_is_down(enterprise: Recording) -> None:
-    for each in enterprise.of_type(POLICY):
+    for each in enterprise.of_type(Type.POLICY):
         assert each.inputs["spec"]["failurePolicy"] == "Ignore"
 
 
@@ -660,7 +632,7 @@ def test_kyverno_is_highly_available_and_its_values_can_be_laid_over() -> None:
         MICRO, "kyverno.values", {"admissionController": {"container": {"priority": "high"}}}
     )
     document = changed(document, "kyverno.imageRegistry", "mirror.example.com/kyverno")
-    values = record(config(document)).one(RELEASE).inputs["values"]
+    values = record(config(document)).one(Type.RELEASE).inputs["values"]
     assert values["admissionController"]["replicas"] == 3
     assert values["admissionController"]["container"] == {
         "extraArgs": {"webhookTimeout": 2},
@@ -674,34 +646,33 @@ def test_kyverno_is_looked_for_before_its_namespace_is_created(micro: Recording)
     namespaces = micro.of_type("kubernetes:core/v1:Namespace")
     (namespace,) = (each for each in namespaces if each.parent == "dev-kyverno")
     assert len(namespace.before_create) == 1
-    assert namespace.name in micro.one(RELEASE).depends_on
+    assert namespace.name in micro.one(Type.RELEASE).depends_on
 
 
 def test_kyverno_never_waits_on_itself(micro: Recording) -> None:
-    (expression,) = micro.one(RELEASE).inputs["values"]["config"]["webhooks"]["namespaceSelector"][
-        "matchExpressions"
-    ]
+    values = micro.one(Type.RELEASE).inputs["values"]
+    (expression,) = values["config"]["webhooks"]["namespaceSelector"]["matchExpressions"]
     assert expression["operator"] == "NotIn"
     assert expression["values"] == ["kube-system", "kyverno"]
 
 
 def test_a_kyverno_that_is_there_is_not_installed() -> None:
     recording = record(config(changed(MICRO, "kyverno.install", False)))
-    assert recording.of_type(RELEASE) == []
-    assert len(recording.of_type(POLICY)) == 1
+    assert recording.of_type(Type.RELEASE) == []
+    assert len(recording.of_type(Type.POLICY)) == 1
 
 
 def test_with_the_redirect_off_there_is_neither_policy_nor_kyverno() -> None:
     recording = record(config(changed(MICRO, "redirect.enabled", False)))
-    assert recording.of_type(POLICY) == []
-    assert recording.of_type(RELEASE) == []
+    assert recording.of_type(Type.POLICY) == []
+    assert recording.of_type(Type.RELEASE) == []
     assert recording.outputs["policies"] == {}
 
 
 def test_a_cluster_that_does_not_use_admission_gets_no_policy() -> None:
     recording = record(config(changed(MICRO, "clusters.0.ways", [])))
-    assert recording.of_type(POLICY) == []
-    assert recording.of_type(RELEASE) == []
+    assert recording.of_type(Type.POLICY) == []
+    assert recording.of_type(Type.RELEASE) == []
 
 
 def test_bad_config_registers_nothing() -> None:

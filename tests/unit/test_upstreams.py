@@ -10,17 +10,7 @@ import pulumi
 import pytest
 
 from tests.support.configs import ENTERPRISE, GHCR, MICRO, QUAY, changed, config
-from tests.support.recorder import Cloud, Recording, Registered, record
-
-REGISTRY = "volcengine:cr/registry:Registry"
-NAMESPACE = "volcengine:cr/namespace:Namespace"
-VPC = "volcengine:cr/vpcEndpoint:VpcEndpoint"
-ADDON = "volcengine:vke/addon:Addon"
-RELEASE = "kubernetes:helm.sh/v3:Release"
-POLICY = "kubernetes:kyverno.io/v1:ClusterPolicy"
-JOB = "kubernetes:batch/v1:Job"
-SECRET = "kubernetes:core/v1:Secret"
-DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
+from tests.support.recorder import Cloud, Recording, Registered, Type, record
 
 EVERY_WAY = changed(ENTERPRISE, "clusters.0.ways", ["admission", "nodes"])
 WITH_BOTH = changed(EVERY_WAY, "upstreams", [QUAY, {**GHCR, "edition": "Enterprise"}])
@@ -37,13 +27,8 @@ def both() -> Recording:
     return record(config(WITH_BOTH))
 
 
-def named(recording: Recording, name: str) -> Registered:
-    (found,) = (each for each in recording.resources if each.custom and each.name == name)
-    return found
-
-
 def test_each_upstream_is_a_registry_of_its_own_type_and_endpoint(both: Recording) -> None:
-    caches = {each.name: each.inputs["proxyCache"] for each in both.of_type(REGISTRY)}
+    caches = {each.name: each.inputs["proxyCache"] for each in both.of_type(Type.REGISTRY)}
     assert caches == {
         "dockerhub-registry": {
             "type": "DockerHub",
@@ -59,7 +44,8 @@ def test_each_upstream_is_a_registry_of_its_own_type_and_endpoint(both: Recordin
         },
     }
     access = {
-        each.name: each.inputs["repositoryDefaultAccessLevel"] for each in both.of_type(NAMESPACE)
+        each.name: each.inputs["repositoryDefaultAccessLevel"]
+        for each in both.of_type(Type.NAMESPACE)
     }
     assert access["quay.io-namespace-acme"] == "Private"
     assert access["ghcr.io-namespace-kyverno"] == "Public"
@@ -68,12 +54,12 @@ def test_each_upstream_is_a_registry_of_its_own_type_and_endpoint(both: Recordin
 def test_type_and_endpoint_can_be_set() -> None:
     upstream = {**GHCR, "type": "GHCR", "endpoint": "https://ghcr.example.com:8443"}
     recording = record(config(changed(MICRO, "upstreams", [upstream])))
-    cache = named(recording, "ghcr.io-registry").inputs["proxyCache"]
+    cache = recording.named("ghcr.io-registry").inputs["proxyCache"]
     assert cache == {"type": "GHCR", "endpoint": "https://ghcr.example.com:8443"}
 
 
 def test_each_enterprise_registry_lets_the_vpcs_in(both: Recording) -> None:
-    vpcs = {each.name: each.inputs["vpcs"] for each in both.of_type(VPC)}
+    vpcs = {each.name: each.inputs["vpcs"] for each in both.of_type(Type.VPC)}
     assert set(vpcs) == {"dockerhub-endpoint", "ghcr.io-endpoint"}
     assert vpcs["dockerhub-endpoint"] == vpcs["ghcr.io-endpoint"]
 
@@ -94,28 +80,13 @@ def test_outputs_are_docker_hubs_and_by_host_those_of_all(both: Recording) -> No
 
 def test_no_secret_of_an_upstream_leaves_the_program_in_plain(both: Recording) -> None:
     for each in both.resources:
-        assert "quay-password" not in repr(_without_secrets(each.raw)), each.name
+        assert "quay-password" not in repr(each.shown), each.name
     plain = {key: value for key, value in both.outputs.items() if key != "nodePoolScripts"}
     assert "quay-password" not in repr(plain)
 
 
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        if pulumi.runtime.rpc._special_sig_key in value:
-            return "[secret]"
-        return {key: _without_secrets(child) for key, child in value.items()}
-    return [_without_secrets(child) for child in value] if isinstance(value, list) else value
-
-
-def parameters(policy: Registered) -> dict[str, Any]:
-    (once,) = policy.inputs["spec"]["rules"][0]["mutate"]["foreach"]
-    (found,) = (each for each in once["context"] if each["name"] == "parameters")
-    values: dict[str, Any] = found["variable"]["value"]
-    return values
-
-
 def test_the_redirect_knows_every_proxy(both: Recording) -> None:
-    values = parameters(named(both, "apps-redirect-policy"))
+    values = both.named("apps-redirect-policy").parameters
     assert values["proxies"]["ghcr.io/"] == DOMAINS["ghcr.io"]
     assert values["proxies"]["quay.io/"] == DOMAINS["quay.io"]
     assert values["proxies"][""] == DOMAINS["docker.io"]
@@ -137,7 +108,7 @@ def logins(secret: Registered) -> dict[str, str]:
 
 def test_one_pull_secret_holds_the_logins_of_all_private_namespaces(both: Recording) -> None:
     password = "Login-password-1"
-    assert logins(named(both, "apps-pull-credentials-login")) == {
+    assert logins(both.named("apps-pull-credentials-login")) == {
         DOMAINS["docker.io"]: password,
         DOMAINS["quay.io"]: password,
     }
@@ -145,7 +116,7 @@ def test_one_pull_secret_holds_the_logins_of_all_private_namespaces(both: Record
 
 def test_the_add_on_makes_logins_for_each_registry_with_private_namespaces() -> None:
     document = changed(WITH_BOTH, "login.pods", "addon")
-    addon = named(record(config(document)), "apps-credential-addon-addon")
+    addon = record(config(document)).named("apps-credential-addon-addon")
     registries = json.loads(addon.inputs["config"])["CrConfigmapData"]["Registries"]
     assert [each["Instance"] for each in registries] == ["hub-prod", "quay-dev"]
     assert [each["Domains"] for each in registries] == [
@@ -155,7 +126,7 @@ def test_the_add_on_makes_logins_for_each_registry_with_private_namespaces() -> 
 
 
 def test_nodes_have_a_mirror_for_each_host_with_its_login(both: Recording) -> None:
-    spec = both.one(DAEMON_SET).inputs["spec"]["template"]["spec"]
+    spec = both.one(Type.DAEMON_SET).inputs["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     (mirrors,) = (each["value"] for each in container["env"] if each["name"] == "POD_PROXIES")
     assert f"ghcr.io {DOMAINS['ghcr.io']} -" in mirrors.splitlines()
@@ -168,7 +139,7 @@ def test_the_annotation_of_vci_has_a_mirror_for_each_host() -> None:
     public = {**QUAY, "namespaces": [{"name": "prometheus", "access": "Public"}]}
     document = changed(MICRO, "clusters.0.ways", ["vci"])
     recording = record(config(changed(document, "upstreams", [public, GHCR])))
-    (rule,) = named(recording, "dev-vci-mirror-policy").inputs["spec"]["rules"]
+    (rule,) = recording.named("dev-vci-mirror-policy").inputs["spec"]["rules"]
     annotations = rule["mutate"]["patchStrategicMerge"]["metadata"]["annotations"]
     (text,) = annotations.values()
     assert {host: domain for host, (domain,) in json.loads(text)["mirrors"].items()} == {
@@ -178,7 +149,7 @@ def test_the_annotation_of_vci_has_a_mirror_for_each_host() -> None:
 
 
 def test_each_proxy_has_a_pull_check_of_its_own_before_anything_else(both: Recording) -> None:
-    jobs = {each.name: each for each in both.of_type(JOB) if each.name.startswith("apps")}
+    jobs = {each.name: each for each in both.of_type(Type.JOB) if each.name.startswith("apps")}
     assert set(jobs) == {
         "apps-pull-check-job",
         "apps-pull-check-ghcr.io-job",
@@ -197,15 +168,14 @@ def test_each_proxy_has_a_pull_check_of_its_own_before_anything_else(both: Recor
     assert "command" not in containers["pull-check-ghcr.io"]
     assert containers["pull-check-ghcr.io"]["args"] == ["version"]
     for later in ("apps-kyverno", "apps-redirect", "apps-node-mirror"):
-        (component,) = (each for each in both.resources if each.name == later)
-        assert set(jobs) <= set(component.depends_on), later
-    secrets = {each.inputs["metadata"]["name"] for each in both.of_type(SECRET)}
+        assert set(jobs) <= set(both.named(later).depends_on), later
+    secrets = {each.inputs["metadata"]["name"] for each in both.of_type(Type.SECRET)}
     assert {"proxy-login", "proxy-login-quay.io", "proxy-login-ghcr.io"} <= secrets
 
 
 def test_an_upstream_of_which_no_image_is_known_is_not_checked() -> None:
     document = changed(MICRO, "upstreams", [{**QUAY, "pullCheckImage": None}])
-    assert [each.name for each in record(config(document)).of_type(JOB)] == ["dev-pull-check-job"]
+    assert record(config(document)).one(Type.JOB).name == "dev-pull-check-job"
 
 
 def test_clusters_come_after_every_registry(both: Recording) -> None:
@@ -258,7 +228,7 @@ def test_an_upstreams_registry_that_differs_stops_the_update_and_names_its_own_s
     assert setting in text
     assert "upstreams[ghcr.io].allowReplacementOn" in text
     assert "registry." not in text
-    assert not cloud.seen & {RELEASE, POLICY, JOB}
+    assert not cloud.seen & {Type.RELEASE, Type.POLICY, Type.JOB}
 
 
 def as_registered(recording: Recording) -> dict[str, Registered]:
@@ -320,7 +290,7 @@ def test_the_order_in_which_upstreams_are_written_changes_nothing() -> None:
 
 
 def test_kyverno_comes_through_the_proxy_of_ghcr_that_serves_it(both: Recording) -> None:
-    values = named(both, "apps-kyverno-release").inputs["values"]
+    values = both.named("apps-kyverno-release").inputs["values"]
     for part in ("global", "test", "webhooksCleanup", "policyReportsCleanup"):
         assert values[part]["image"]["registry"] == DOMAINS["ghcr.io"], part
     assert "imagePullSecrets" not in values["global"]
@@ -340,24 +310,24 @@ def test_kyverno_comes_through_the_proxy_of_ghcr_that_serves_it(both: Recording)
     ],
 )
 def test_otherwise_kyvernos_images_are_where_the_chart_says(document: dict[str, Any]) -> None:
-    values = record(config(document)).one(RELEASE).inputs["values"]
+    values = record(config(document)).one(Type.RELEASE).inputs["values"]
     assert "global" not in values
 
 
 def test_a_registry_that_is_named_for_kyvernos_images_counts() -> None:
     document = changed(MICRO, "upstreams", [GHCR])
     document = changed(document, "kyverno.imageRegistry", "reg.kyverno.io")
-    values = record(config(document)).one(RELEASE).inputs["values"]
+    values = record(config(document)).one(Type.RELEASE).inputs["values"]
     assert values["global"]["image"]["registry"] == "reg.kyverno.io"
 
 
 def test_from_a_private_namespace_kyverno_comes_with_a_login_in_its_own_namespace() -> None:
     recording = record(config(changed(MICRO, "upstreams", [PRIVATE_GHCR])))
-    secret = named(recording, "dev-kyverno-image-login")
+    secret = recording.named("dev-kyverno-image-login")
     assert secret.inputs["metadata"]["name"] == "kyverno-image-login"
     assert secret.inputs["metadata"]["namespace"] == "kyverno"
     assert logins(secret) == {DOMAINS["ghcr.io"]: "Login-password-1"}
-    release = recording.one(RELEASE)
+    release = recording.one(Type.RELEASE)
     assert release.inputs["values"]["global"]["imagePullSecrets"] == [
         {"name": "kyverno-image-login"}
     ]
