@@ -72,12 +72,15 @@ class Kyverno(pulumi.ComponentResource):
     ) -> None:
         super().__init__(f"{PACKAGE}:index:Kyverno", name, inputs(args), opts)
 
+        preview = pulumi.runtime.is_dry_run()
+
         async def free(_: pulumi.ResourceHookArgs) -> None:
             kubeconfig = await pulumi.Output.from_input(args.kubeconfig).future()
-            if (
-                kubeconfig is not None
-            ):  # a first preview knows none of a cluster still to be created
-                await asyncio.to_thread(check_free, ApiServer(kubeconfig), args.namespace)
+            if kubeconfig is None:  # a first preview knows none of a cluster still to be created
+                return
+            await asyncio.to_thread(
+                check_free, ApiServer(kubeconfig), args.namespace, preview=preview
+            )
 
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
@@ -172,8 +175,10 @@ def chart_values(
     return merged(values, args.values)
 
 
-def check_free(api: ApiServer, namespace: str) -> None:
+def check_free(api: ApiServer, namespace: str, *, preview: bool = False) -> None:
     """See that Kyverno can be installed without touching what is somebody else's.
+
+    A preview finds this stack's own where `namespace` changes: the update takes it away first.
 
     Raises:
         pulumi.RunError: when the namespace or another Kyverno is there already; says what to do.
@@ -191,21 +196,29 @@ def check_free(api: ApiServer, namespace: str) -> None:
         "  do: set kyverno.install to false and kyverno.namespace and kyverno.version to what is"
         " there, then run `pulumi up` again"
     )
-    if running:
-        where = f"{running[0]['namespace']}/{running[0]['name']}"
+    others = [each for each in running if not (preview and _is_own(api, each["namespace"]))]
+    if others:
+        where = f"{others[0]['namespace']}/{others[0]['name']}"
         raise pulumi.RunError(
             f"this cluster has a Kyverno already ({where}); nothing of it was changed\n{do}"
         )
     try:
-        api.get(f"/api/v1/namespaces/{namespace}")
+        own = _is_own(api, namespace)
     except ApiServerError as error:
         if error.status == 404:
             return
         raise
+    if preview and own:
+        return
     raise pulumi.RunError(
         f"this cluster has a namespace {namespace!r} already; nothing in it was changed\n"
         f"{do}; or set kyverno.namespace to a new name, or delete the namespace if nobody needs it"
     )
+
+
+def _is_own(api: ApiServer, namespace: str) -> bool:
+    labels = api.get(f"/api/v1/namespaces/{namespace}")["metadata"].get("labels") or {}
+    return labels.items() >= LABELS.items()
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import yaml
 
 from components.api_server import ApiServer
 from components.kyverno import RELEASE, KyvernoArgs, chart_values, check_free
+from components.labels import LABELS
 from rehearsal import wait
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
@@ -86,6 +87,13 @@ def test_kyverno_goes_and_comes_again_elsewhere_and_the_policies_of_others_stay(
 ) -> None:
     helm.install("security")
     with pytest.raises(pulumi.RunError, match=r"has a Kyverno already \(security/kyverno-adm"):
+        check_free(api_server, "kyverno", preview=True)
+    # As where kyverno.namespace changes: the update takes the stack's own Kyverno away first.
+    labels = [f"{key}={value}" for key, value in LABELS.items()]
+    cluster.kubectl("label", "namespace", "security", *labels)
+    for namespace in ("kyverno", "security"):
+        check_free(api_server, namespace, preview=True)
+    with pytest.raises(pulumi.RunError, match="has a Kyverno already"):
         check_free(api_server, "kyverno")
     _delete_webhooks(cluster)  # kwok's Pods answer none
     apply = ("apply", "-f", "-")
