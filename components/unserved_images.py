@@ -10,7 +10,7 @@ import pulumi_kubernetes as kubernetes
 
 from components import PACKAGE
 from components.inputs import inputs
-from components.policy import unserved_images
+from components.policy import metadata, unserved_images
 from components.types import Proxy
 
 
@@ -46,7 +46,7 @@ class UnservedImages(pulumi.ComponentResource):
                 f"{name}-{role}",
                 api_version=manifest["apiVersion"],
                 kind=manifest["kind"],
-                metadata=manifest["metadata"],
+                metadata=metadata(manifest),
                 spec=manifest["spec"],
                 opts=pulumi.ResourceOptions(parent=self),
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +21,9 @@ from components.labels import LABELS
 from components.pull_check import JOB, await_job, pod_spec
 from components.types import DOCKER_HUB, Engine, name_for
 from rehearsal import wait
+from rehearsal.locations import CHECKOUT
+from rehearsal.parts.build import obtain
+from rehearsal.progress import Progress
 from tests.support.harness import DOMAIN, Cluster
 
 IMAGE = f"{DOMAIN}/library/busybox:latest"
@@ -176,3 +181,32 @@ def test_where_nothing_can_be_seen_the_update_is_held_a_moment(cluster: Cluster)
     began = time.monotonic()
     await_redirect(ApiServer(yaml.safe_dump(kubeconfig)), EXPECTED)
     assert LEAST_SECONDS <= time.monotonic() - began < 10
+
+
+def test_the_command_in_operations_lists_all_that_carries_the_labels(
+    cluster: Cluster, namespace: str
+) -> None:
+    text = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
+    command = text.partition("One sentence lists it all:\n\n```console\n")[2].partition("```")[0]
+    labelled = {"metadata": {"name": namespace, "labels": LABELS}}
+    documents: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "Secret"},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": []},
+    ]
+    for each in documents:
+        cluster.kubectl("apply", "-n", namespace, "-f", "-", document={**each, **labelled})
+    kubectl = obtain(("kubernetes",), Progress())["kubectl"]
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env={
+            "PATH": f"{kubectl.parent}:{os.environ['PATH']}",
+            "KUBECONFIG": str(cluster.plane.kubeconfig),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [tuple(line.split()) for line in done.stdout.splitlines()]
+    assert ("Secret", namespace, namespace) in found, done.stderr
+    assert ("ClusterRole", "<none>", namespace) in found
+    cluster.kubectl("delete", "clusterrole", namespace)

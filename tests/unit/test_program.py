@@ -9,7 +9,9 @@ import pulumi
 import pytest
 
 from components import PACKAGE
+from components.labels import LABELS, NODES_NAMESPACE
 from components.labels import NAMESPACE as PROXY_NAMESPACE
+from components.types import Engine
 from rehearsal.deploy.embedded import Secret
 from settings import SettingsError
 from settings.model import Registry
@@ -291,6 +293,29 @@ def test_a_failed_pull_check_is_made_anew_by_the_next_update(micro: Recording) -
     assert annotations["pulumi.com/replaceUnready"] == "true"
     assert annotations["pulumi.com/skipAwait"] == "true"
     assert len(job.after_create) == 1
+
+
+@pytest.mark.parametrize("engine", [each.value for each in Engine])
+def test_all_it_makes_in_a_cluster_is_found_by_its_labels_and_in_its_namespaces(
+    engine: str,
+) -> None:
+    clusters = {"kubernetesVersion": "1.34", "ways": ["admission", "nodes"]}
+    document = changed(ENTERPRISE, "redirect", {"engine": engine})
+    for index in range(len(ENTERPRISE["clusters"])):
+        for name, value in clusters.items():
+            document = changed(document, f"clusters.{index}.{name}", value)
+    if engine == Engine.MUTATING_ADMISSION_POLICY:
+        document = changed(document, "login", {**ENTERPRISE["login"], "pods": "addon"})
+    found = [
+        each
+        for each in record(config(document)).resources
+        if each.type.startswith("kubernetes:")
+        and each.type != "kubernetes:helm.sh/v3:Release"  # its objects are the chart's
+    ]
+    for each in found:
+        assert LABELS.items() <= each.inputs["metadata"].get("labels", {}).items(), each.name
+    namespaces = {each.inputs["metadata"].get("namespace") for each in found}
+    assert namespaces - {None} <= {PROXY_NAMESPACE, NODES_NAMESPACE}
 
 
 def test_children_stand_below_their_component(enterprise: Recording) -> None:
