@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -211,17 +212,20 @@ def test_settings_do_not_show_their_secrets_when_printed() -> None:
     assert "hub-password" not in repr(settings(ENTERPRISE))
 
 
-def load_as_configured(document: dict[str, Any], *, secret_keys: list[str]) -> Settings:
-    return load_from(dict(config(document).values), secret_keys)
-
-
-def load_from(values: dict[str, str], secret_keys: list[str]) -> Settings:
+def load_from(values: Mapping[str, str], *secret_keys: str) -> Settings:
     async def read() -> Settings:
         pulumi.runtime.set_mocks(_Nothing(), project=PROJECT, stack="test")
-        set_all_config(values, secret_keys)
+        set_all_config(dict(values), list(secret_keys))
         return load()
 
     return asyncio.run(read())
+
+
+def refused(values: Mapping[str, str], *secret_keys: str) -> Problem:
+    with pytest.raises(SettingsError) as caught:
+        load_from(values, *secret_keys)
+    (problem,) = caught.value.problems
+    return problem
 
 
 class _Nothing(pulumi.runtime.Mocks):
@@ -233,17 +237,15 @@ class _Nothing(pulumi.runtime.Mocks):
 
 
 def test_a_secret_in_plaintext_is_refused_with_the_command_that_encrypts_it() -> None:
-    with pytest.raises(SettingsError) as caught:
-        load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub"])
-    (problem,) = caught.value.problems
+    problem = refused(config(ENTERPRISE).values, f"{PROJECT}:dockerhub")
     assert problem.setting == "login.password"
     assert problem.found == "a secret in plaintext (not shown)"
     assert "pulumi config set --secret --path 'vke-dockerhub-proxy:login.password'" in problem.do
-    assert "Login-password-1" not in str(caught.value)
+    assert "Login-password-1" not in str(problem)
 
 
 def test_encrypted_secrets_are_read() -> None:
-    read = load_as_configured(ENTERPRISE, secret_keys=[f"{PROJECT}:dockerhub", f"{PROJECT}:login"])
+    read = load_from(config(ENTERPRISE).values, f"{PROJECT}:dockerhub", f"{PROJECT}:login")
     assert read.login.password is not None
     assert read.login.password.get_secret_value() == "Login-password-1"
 
@@ -266,9 +268,7 @@ def test_encrypted_secrets_are_read() -> None:
 )
 def test_a_key_of_the_stack_file_that_is_no_section_is_refused(key: str, do: str) -> None:
     values = {**config(MICRO).values, f"{PROJECT}:{key}": "false", "other:redirct": "false"}
-    with pytest.raises(SettingsError) as caught:
-        load_from(values, [f"{PROJECT}:login"])
-    (problem,) = caught.value.problems
+    problem = refused(values, f"{PROJECT}:login")
     assert (problem.setting, problem.found) == (key, "an unknown key")
     assert problem.do == do
 
@@ -292,22 +292,16 @@ def test_a_secret_in_plaintext_beside_an_encrypted_one_is_refused(
     }
     (tmp_path / "Pulumi.test.yaml").write_text(json.dumps(stack_file))
     monkeypatch.setattr(module, "STACK_FILES", tmp_path)
-    with pytest.raises(SettingsError) as caught:
-        load_as_configured(
-            changed(MICRO, "clusters", clusters),
-            secret_keys=[f"{PROJECT}:login", f"{PROJECT}:clusters"],
-        )
-    (problem,) = caught.value.problems
+    values = config(changed(MICRO, "clusters", clusters)).values
+    problem = refused(values, f"{PROJECT}:login", f"{PROJECT}:clusters")
     assert problem.setting == "clusters[1].kubeconfig"
     assert problem.found == "a secret in plaintext (not shown)"
-    assert "kubeconfig-secret" not in str(caught.value)
+    assert "kubeconfig-secret" not in str(problem)
 
 
 def test_a_section_that_is_text_is_refused() -> None:
     values = {f"{PROJECT}:registry": "hub", "volcengine:region": "cn-beijing"}
-    with pytest.raises(SettingsError) as caught:
-        load_from(values, [])
-    (problem,) = caught.value.problems
+    problem = refused(values)
     assert (problem.setting, problem.found) == ("registry", "text, not a structure")
 
 
@@ -480,9 +474,7 @@ def test_an_account_of_an_upstream_beside_its_public_namespace_is_warned_of() ->
 
 
 def test_the_secret_of_an_upstream_in_plaintext_is_refused() -> None:
-    document = changed(MICRO, "upstreams", [QUAY])
-    with pytest.raises(SettingsError) as caught:
-        load_as_configured(document, secret_keys=[f"{PROJECT}:login"])
-    (problem,) = caught.value.problems
+    values = config(changed(MICRO, "upstreams", [QUAY])).values
+    problem = refused(values, f"{PROJECT}:login")
     assert problem.setting == "upstreams[0].password"
-    assert "quay-password" not in str(caught.value)
+    assert "quay-password" not in str(problem)
