@@ -175,8 +175,11 @@ def unserved_images(
     """
     policy, binding = load("unserved-images/validating-admission-policy.yaml")
     namespaces = namespaces_left_alone(excluded_namespaces)
-    left_alone = _named("is-not-left-alone", policy["spec"]["matchConditions"])
-    left_alone["expression"] = f"!(request.namespace in {cel(namespaces)})"
+    for name, expression in {
+        "is-not-left-alone": f"!(request.namespace in {cel(namespaces)})",
+        "may-have-an-image-that-is-not-served": _may_be_unserved(proxies),
+    }.items():
+        _named(name, policy["spec"]["matchConditions"])["expression"] = expression
     for name, value in {
         "proxied": _by_host([replace(each, domain=each.host) for each in proxies]),
         "served": [f"{each.host}/{name}" for each in proxies for name in sorted(each.namespaces)],
@@ -184,6 +187,31 @@ def unserved_images(
     }.items():
         _named(name, policy["spec"]["variables"])["expression"] = cel(value)
     return [policy, binding]
+
+
+def _may_be_unserved(proxies: Sequence[Proxy]) -> str:
+    """The sieve of the policy that warns: which workloads may have an image that is not served."""
+    served = [
+        f"{host}{namespace}"
+        for proxy in proxies
+        for host in (("", f"{DOCKER_HUB}/") if proxy.host == DOCKER_HUB else (f"{proxy.host}/",))
+        for name in sorted(proxy.namespaces)
+        for namespace in (("", "library/") if name == "library" else (f"{name}/",))
+    ]
+    return (
+        "!(has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(o,"
+        ' o.kind in ["ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob", "Node"]))'
+        " && !(has(object.metadata.annotations)"
+        ' && "kubernetes.io/config.mirror" in object.metadata.annotations)'
+        ' && [object.kind == "Pod" ? object.spec'
+        ' : object.kind == "CronJob" ? object.spec.jobTemplate.spec.template.spec'
+        " : object.spec.template.spec]"
+        ".exists(pod, (pod.containers + pod.?initContainers.orValue([])).exists(c,"
+        f' !(c.image.find("^.*/") in {cel(served)})'
+        f' && c.image.find("^[^/]*[.:][^/]*/") in {cel(list(_by_host(proxies)))})'
+        " || has(pod.volumes) && pod.volumes.exists(v, has(v.image)))"
+        ' && (request.operation == "CREATE" || object.spec != oldObject.spec)'
+    )
 
 
 def match_conditions(

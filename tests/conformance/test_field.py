@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from kubernetes import client
 from kubernetes.client import ApiException
 
 from components.policy import PODS_LEFT_ALONE
@@ -16,7 +17,12 @@ from tests.conformance.test_pods import images, named, originals, pod
 from tests.support.harness import DOMAIN, Cluster, docker_hub
 from tests.support.injectors import ISTIO, SELECTED, SIDECARS, VAULT, injectors
 
-PROXIES = [docker_hub("acme", "istio", "library", private=["hashicorp"])]
+PROXIES = [
+    docker_hub(
+        *("acme", "aerospike", "foundationdb", "istio", "library", "opensearchproject"),
+        private=["hashicorp"],
+    )
+]
 AT_THE_PROXY = {
     ISTIO: f"{DOMAIN}/istio/proxyv2:1.27.1",
     VAULT: f"{DOMAIN}/hashicorp/vault:1.20.0",
@@ -152,14 +158,58 @@ class TestImagesThatAreNeverPulled:
             redirected.kubectl("delete", "pod", "preloaded", "--force", "--grace-period=0")
 
 
+OPERATED = {
+    "aerospike.com/cr": "aerospike/aerospike-server-enterprise:8.0.0.2",
+    "application=spilo": "acme/spilo-17:4.0-p2",
+    "apps.kubeblocks.io/component-name": "acme/mysql:8",
+    "cnpg.io/cluster": "acme/postgresql:17",
+    "foundationdb.org/fdb-cluster-name": "foundationdb/foundationdb:7.3.63",
+    "olm.catalogSource": "acme/catalog:v1",
+    "opensearch.org/opensearch-cluster": "opensearchproject/opensearch:3",
+    "opster.io/opensearch-cluster": "docker.io/opensearchproject/opensearch:2.19.1",
+}
+"""An image that each operator writes, by the label of its Pods."""
+
+
+def deletions(cluster: Cluster, labels: dict[str, str], image: str) -> int:
+    """How often an operator deletes its Pod for another image than it wrote, in ten looks at it.
+
+    Where the Pod is missing it creates it.
+    """
+    api: Any = client.CoreV1Api(cluster.api)
+    operated = pod(image)
+    operated["metadata"] = {"name": "operated-0", "labels": {"operated": "yes", **labels}}
+    deleted = 0
+
+    def delete() -> int:
+        found = api.list_namespaced_pod("default", label_selector="operated").items
+        for each in found:
+            api.delete_namespaced_pod(each.metadata.name, "default", grace_period_seconds=0)
+        return len(found)
+
+    try:
+        for _ in range(10):
+            found = api.list_namespaced_pod("default", label_selector="operated").items
+            if not found:
+                api.create_namespaced_pod("default", operated)
+            elif found[0].spec.containers[0].image != image:
+                deleted += delete()
+    finally:
+        delete()
+    return deleted
+
+
 @pytest.mark.parametrize("label", PODS_LEFT_ALONE)
-def test_an_operator_that_compares_images_finds_what_it_wrote(
+def test_an_operator_that_compares_images_never_deletes_a_pod(
     redirected: Cluster, label: str
 ) -> None:
     key, _, value = label.partition("=")
-    given = pod("acme/database:1")
-    given["metadata"]["labels"] = {key: value or "some"}
-    assert images(redirected.create(given)) == ["acme/database:1"]
+    assert redirected.admitted(OPERATED[label]) != OPERATED[label]
+    assert deletions(redirected, {key: value or "some"}, OPERATED[label]) == 0
+
+
+def test_without_its_label_it_deletes_the_pod_whenever_it_looks(redirected: Cluster) -> None:
+    assert deletions(redirected, {}, OPERATED["application=spilo"]) == 5
 
 
 def test_a_label_of_an_operators_with_another_value_is_no_sign(redirected: Cluster) -> None:
@@ -177,15 +227,7 @@ def test_each_of_docker_hubs_hosts_is_docker_hubs(redirected: Cluster, host: str
 
 def test_a_namespace_that_only_begins_with_kube_is_redirected(redirected: Cluster) -> None:
     redirected.kubectl("create", "namespace", "kube-flannel", check=False)
-    wait.until(
-        lambda: (
-            redirected.kubectl(
-                "get", "serviceaccount", "default", "-n", "kube-flannel", check=False
-            ).returncode
-            == 0
-        ),
-        "its service account",
-    )
+    redirected.await_service_account("kube-flannel")
     found = redirected.create(pod("nginx:1.29"), "kube-flannel")
     assert images(found) == [f"{DOMAIN}/library/nginx:1.29"]
 

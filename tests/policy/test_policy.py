@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from components.policy import OPT_OUT_LABEL, Redirect, load, match_conditions, minor, redirect
+from components.policy import (
+    OPT_OUT_LABEL,
+    Redirect,
+    load,
+    match_conditions,
+    minor,
+    redirect,
+    unserved_images,
+)
 from components.types import DOCKER_HUB, Access, Engine, Proxy
 
 AS_IN_THE_FILES = (
@@ -59,6 +67,12 @@ def test_with_a_files_own_values_the_file_is_what_comes_out(engine: Engine) -> N
         (conditions,) = load("match-conditions.yaml")
         expected[0]["spec"]["webhookConfiguration"] |= conditions["spec"]["webhookConfiguration"]
     assert found == expected
+
+
+def test_with_its_own_values_the_policy_that_warns_is_its_file() -> None:
+    assert unserved_images(AS_IN_THE_FILES[:1]) == load(
+        "unserved-images/validating-admission-policy.yaml"
+    )
 
 
 def test_the_cel_policies_differ_in_nothing_below_their_match_conditions() -> None:
