@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 from bench.cluster import WEBHOOK_TIMEOUT_SECONDS
 from bench.load import DOMAIN, Case
 from components.policy import Redirect, redirect
-from components.types import DOCKER_HUB, Access, Engine, Proxy
+from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 
 NO_POLICY = "no policy"
 ONE, FIVE, TWENTY = Case(), Case(containers=5), Case(containers=20)
@@ -72,6 +72,7 @@ def variants(beside: Sequence[Path] = ()) -> list[Variant]:
             for engine in Engine
             for size, hosts in (*((size, HOSTS[:1]) for size in ALLOW_LISTS), SPREAD)
         ),
+        *(_for_every_new_pod(engine) for engine in Engine if engine.needs_kyverno),
         *(_simplest(engine) for engine in Engine),
         *(_vendors(delay) for delay in DELAYS),
     ]
@@ -90,8 +91,27 @@ def simplest_name(engine: Engine) -> str:
 
 
 def _ours(engine: Engine, size: int, hosts: Sequence[str]) -> Variant:
+    return Variant(
+        name=our_name(engine, size, hosts),
+        documents=redirect(_values(engine, size, hosts)),
+        cases=ALL if size == 1 else (ONE, TWENTY, NOTHING),
+        freezes=size == 1,
+    )
+
+
+def _for_every_new_pod(engine: Engine) -> Variant:
+    """An engine of Kyverno's that is called for new Pods with nothing to redirect too."""
+    values = replace(_values(engine, 1, HOSTS[:1]), every_new_pod=True)
+    return Variant(
+        name=f"{engine}, called for every new Pod",
+        documents=redirect(values),
+        cases=(NOTHING, NOTHING_OF_TWENTY),
+    )
+
+
+def _values(engine: Engine, size: int, hosts: Sequence[str]) -> Redirect:
     served = ["library", *(f"team{number:04}" for number in range(1, size))]
-    values = Redirect(
+    return Redirect(
         engine=engine,
         proxies=[
             Proxy(
@@ -102,12 +122,8 @@ def _ours(engine: Engine, size: int, hosts: Sequence[str]) -> Variant:
             for at, host in enumerate(hosts)
         ],
         timeout_seconds=WEBHOOK_TIMEOUT_SECONDS,
-    )
-    return Variant(
-        name=our_name(engine, size, hosts),
-        documents=redirect(values),
-        cases=ALL if size == 1 else (ONE, TWENTY, NOTHING),
-        freezes=size == 1,
+        failure_policy=FailurePolicy.IGNORE,
+        every_new_pod=False,
     )
 
 

@@ -107,11 +107,11 @@ class Redirect:
     """Kubernetes namespaces left alone beside those of Kubernetes and Kyverno."""
     excluded_pod_labels: Sequence[str] = ()
     """Labels, `key` or `key=value`, of Pods left alone beside `PODS_LEFT_ALONE`."""
-    every_new_pod: bool = False
+    every_new_pod: bool
     """Whether Kyverno is called for every new Pod, and so again for what is injected later."""
-    failure_policy: FailurePolicy = FailurePolicy.IGNORE
+    failure_policy: FailurePolicy
     """What happens to a Pod while the engine does not answer."""
-    timeout_seconds: int = 2
+    timeout_seconds: int
     """How long a Pod waits for Kyverno, 1 to 30. For ClusterPolicy it only counts above Kyverno's
     own `--webhookTimeout`, which is 10 unless it is set too."""
     kubernetes_version: str | None = None

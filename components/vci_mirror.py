@@ -39,9 +39,9 @@ class VciMirrorArgs:
     excluded_pod_labels: Sequence[str] = ()
     """Labels, `key` or `key=value`, of Pods to leave alone. Operators that compare images are none
     of them: an annotation changes no image."""
-    timeout_seconds: int = 2
+    timeout_seconds: int
     """How long a Pod waits for a Kyverno that does not answer; seconds, 1 to 30."""
-    engine: Engine = Engine.CLUSTER_POLICY
+    engine: Engine
     """The kind of the policy; one of Kyverno's."""
 
 

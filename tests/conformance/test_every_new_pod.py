@@ -7,9 +7,9 @@ from pathlib import Path
 
 from components.types import Engine
 from tests.conformance.test_field import AT_THE_PROXY, PROXIES, injected_by, meshed
-from tests.conformance.test_pods import images
 from tests.support.harness import Cluster
 from tests.support.injectors import ISTIO, VAULT, injectors
+from tests.support.pods import images
 
 
 def test_what_is_injected_is_redirected_wherever_the_webhook_is_called_again(

@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client
 from kubernetes.client import ApiException
 
-from components.policy import PODS_LEFT_ALONE
+from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE, PODS_LEFT_ALONE
 from components.types import Engine
 from rehearsal import wait
-from tests.conformance.test_pods import images, named, originals, pod
 from tests.support.harness import DOMAIN, Cluster, docker_hub
 from tests.support.injectors import ISTIO, SELECTED, SIDECARS, VAULT, injectors
+from tests.support.pods import images, labelled, named, originals, pod, stored
 
 PROXIES = [
     docker_hub(
@@ -27,14 +28,52 @@ AT_THE_PROXY = {
     ISTIO: f"{DOMAIN}/istio/proxyv2:1.27.1",
     VAULT: f"{DOMAIN}/hashicorp/vault:1.20.0",
 }
+OPTED_OUT = {OPT_OUT_LABEL: OPT_OUT_VALUE}
 ASKS = {"sidecar.istio.io/inject": "true"}
 """An annotation by which a Pod asks for something to be injected."""
 
 
-PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
-MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8nXRh950IZbRj8Ra/N9sbqOPZrfM
-5/KAQN0/KjHcorm/J5yctVd7iEcnessRQjU917hmKO6JWVGHpDguIyakZA==
------END PUBLIC KEY-----"""
+ALLOWS_DOCKER_HUB = list(
+    yaml.safe_load_all("""
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: only-docker-hub}
+spec:
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}
+  validations:
+    - expression: >-
+        object.spec.containers.all(c, c.image.startsWith('docker.io/') || !c.image.contains('/'))
+      message: Docker Hub only
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: only-docker-hub}
+spec: {policyName: only-docker-hub, validationActions: [Deny]}
+""")
+)
+VERIFIES_DOCKER_HUB = yaml.safe_load("""
+apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata: {name: signed}
+spec:
+  webhookTimeoutSeconds: 15
+  rules:
+    - name: v
+      match: {any: [{resources: {kinds: [Pod]}}]}
+      verifyImages:
+        - imageReferences: ["docker.io/acme/*"]
+          failureAction: Enforce
+          attestors:
+            - entries:
+                - keys:
+                    publicKeys: |-
+                      -----BEGIN PUBLIC KEY-----
+                      MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8nXRh950IZbRj8Ra/N9sbqOPZrfM
+                      5/KAQN0/KjHcorm/J5yctVd7iEcnessRQjU917hmKO6JWVGHpDguIyakZA==
+                      -----END PUBLIC KEY-----
+""")
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +108,14 @@ def injected_by(cluster: Cluster, configuration: dict[str, Any]) -> Iterator[Non
 
 def meshed(*written: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
     """A Pod that the injectors are called for."""
-    return {
-        **pod(*written),
-        "metadata": {
+    return pod(
+        *written,
+        metadata={
             "generateName": "test-",
             "labels": SELECTED,
             "annotations": annotations or {},
         },
-    }
+    )
 
 
 class TestInjectedContainers:
@@ -146,16 +185,12 @@ class TestImagesThatAreNeverPulled:
         assert originals(found) == {"c0": "busybox:1.37"}
 
     def test_an_ephemeral_container_with_one_is_left(self, redirected: Cluster) -> None:
-        redirected.stored(named("preloaded", "quay.io/a/b"))
-        try:
+        with stored(redirected, named("preloaded", "quay.io/a/b")) as name:
             redirected.kubectl(
-                "debug", "preloaded", "--image=tools:local", "--image-pull-policy=Never",
-                "--container=d",
-            )  # fmt: skip
-            found = redirected.pod("preloaded")
+                "debug", name, "--image=tools:local", "--image-pull-policy=Never", "--container=d"
+            )
+            found = redirected.pod(name)
             assert images(found, "ephemeralContainers") == ["tools:local"]
-        finally:
-            redirected.kubectl("delete", "pod", "preloaded", "--force", "--grace-period=0")
 
 
 OPERATED = {
@@ -177,8 +212,7 @@ def deletions(cluster: Cluster, labels: dict[str, str], image: str) -> int:
     Where the Pod is missing it creates it.
     """
     api: Any = client.CoreV1Api(cluster.api)
-    operated = pod(image)
-    operated["metadata"] = {"name": "operated-0", "labels": {"operated": "yes", **labels}}
+    metadata = {"name": "operated-0", "labels": {"operated": "yes", **labels}}
     deleted = 0
 
     def delete() -> int:
@@ -191,7 +225,7 @@ def deletions(cluster: Cluster, labels: dict[str, str], image: str) -> int:
         for _ in range(10):
             found = api.list_namespaced_pod("default", label_selector="operated").items
             if not found:
-                api.create_namespaced_pod("default", operated)
+                api.create_namespaced_pod("default", pod(image, metadata=metadata))
             elif found[0].spec.containers[0].image != image:
                 deleted += delete()
     finally:
@@ -213,9 +247,8 @@ def test_without_its_label_it_deletes_the_pod_whenever_it_looks(redirected: Clus
 
 
 def test_a_label_of_an_operators_with_another_value_is_no_sign(redirected: Cluster) -> None:
-    given = pod("acme/app:1")
-    given["metadata"]["labels"] = {"application": "shop"}
-    assert images(redirected.create(given)) == [f"{DOMAIN}/acme/app:1"]
+    found = redirected.create(labelled({"application": "shop"}, "acme/app:1"))
+    assert images(found) == [f"{DOMAIN}/acme/app:1"]
 
 
 @pytest.mark.parametrize(
@@ -258,43 +291,13 @@ class TestOthersPolicies:
     """They see the Pod as it is after the redirect."""
 
     def test_one_that_allows_registries_has_to_allow_the_proxy(self, redirected: Cluster) -> None:
-        rule = {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": "only-docker-hub"},
-            "spec": {
-                "matchConstraints": {
-                    "resourceRules": [
-                        {
-                            "apiGroups": [""],
-                            "apiVersions": ["v1"],
-                            "resources": ["pods"],
-                            "operations": ["CREATE"],
-                        }
-                    ]
-                },
-                "validations": [
-                    {
-                        "expression": "object.spec.containers.all(c,"
-                        " c.image.startsWith('docker.io/') || !c.image.contains('/'))",
-                        "message": "Docker Hub only",
-                    }
-                ],
-            },
-        }
-        binding = {
-            **rule,
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "spec": {"policyName": "only-docker-hub", "validationActions": ["Deny"]},
-        }
+        rule, binding = ALLOWS_DOCKER_HUB
         for each in (rule, binding):
             redirected.kubectl("apply", "-f", "-", document=each)
         try:
             wait.until(lambda: _denied(redirected, "quay.io/a/b"), "it denies")
             assert _denied(redirected, "nginx:1.29")
-            opted_out = pod("nginx:1.29")
-            opted_out["metadata"]["labels"] = {"vke-dockerhub-proxy/redirect": "disabled"}
-            assert images(redirected.create(opted_out)) == ["nginx:1.29"]
+            assert images(redirected.create(labelled(OPTED_OUT, "nginx:1.29"))) == ["nginx:1.29"]
         finally:
             for each in (binding, rule):
                 redirected.kubectl("delete", str(each["kind"]), "only-docker-hub")
@@ -307,30 +310,8 @@ class TestOthersPolicies:
         the other engines come before it, and no signature is looked for any more: see Limits.
         """
         request.getfixturevalue("kyverno")
-        policy = {
-            "apiVersion": "kyverno.io/v1",
-            "kind": "ClusterPolicy",
-            "metadata": {"name": "signed"},
-            "spec": {
-                "webhookTimeoutSeconds": 15,
-                "rules": [
-                    {
-                        "name": "v",
-                        "match": {"any": [{"resources": {"kinds": ["Pod"]}}]},
-                        "verifyImages": [
-                            {
-                                "imageReferences": ["docker.io/acme/*"],
-                                "failureAction": "Enforce",
-                                "attestors": [{"entries": [{"keys": {"publicKeys": PUBLIC_KEY}}]}],
-                            }
-                        ],
-                    }
-                ],
-            },
-        }
-        as_written = pod("acme/app:1")
-        as_written["metadata"]["labels"] = {"vke-dockerhub-proxy/redirect": "disabled"}
-        redirected.kubectl("apply", "-f", "-", document=policy)
+        as_written = labelled(OPTED_OUT, "acme/app:1")
+        redirected.kubectl("apply", "-f", "-", document=VERIFIES_DOCKER_HUB)
         try:
             wait.until(lambda: _unverified(redirected, as_written), "it denies", timeout=120)
             verified = _unverified(redirected, pod("acme/app:1"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from inventory.reference import InvalidReferenceError, parse
 from inventory.stack import Stack
 from inventory.workloads import workload
 from rehearsal import wait
+from tests.support import pods
 from tests.support.harness import DOMAIN, Cluster, docker_hub
 from tests.support.references import Oracle, Reading, generated, wild
 
@@ -56,14 +57,9 @@ def test_references_are_parsed_as_the_parser_containerd_uses_parses_them(
     assert sum(not each.error for each in read) > 1000
 
 
-def pod(*images: str, labels: dict[str, str] | None = None, **fields: Any) -> dict[str, Any]:
-    spec = {"containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(images)]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "x", "labels": labels or {}, **fields.pop("metadata", {})},
-        "spec": {**spec, **fields},
-    }
+def pod(*images: str, labels: Mapping[str, str] | None = None, **parts: Any) -> dict[str, Any]:
+    metadata = {"name": "x", "labels": labels or {}, **parts.pop("metadata", {})}
+    return pods.pod(*images, metadata=metadata, **parts)
 
 
 MIXED = ("nginx", "docker.io/bitnami/redis:1", "ghcr.io/kyverno/kyverno", "grafana/grafana",
@@ -190,25 +186,11 @@ def said(cluster: Cluster, document: dict[str, Any], namespace: str = "default")
     return done.stderr
 
 
-def made_from(kind: str, template: dict[str, Any]) -> dict[str, Any]:
-    """An object of a kind that makes such Pods."""
-    template = {"metadata": {"labels": {"app": "x", **template["metadata"].get("labels", {})}},
-                "spec": template["spec"]}  # fmt: skip
-    if kind in {"Job", "CronJob"}:
-        template["spec"]["restartPolicy"] = "Never"
-    selector = {} if kind in {"Job", "CronJob"} else {"selector": {"matchLabels": {"app": "x"}}}
-    spec: dict[str, Any] = {**selector, "template": template}
-    if kind == "CronJob":
-        spec = {"schedule": "* * * * *", "jobTemplate": {"spec": spec}}
-    group = "batch/v1" if kind in {"Job", "CronJob"} else "apps/v1"
-    return {"apiVersion": group, "kind": kind, "metadata": {"name": "x"}, "spec": spec}
-
-
 KINDS = ("Pod", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 
 def of_kind(kind: str, template: dict[str, Any]) -> dict[str, Any]:
-    return template if kind == "Pod" else made_from(kind, template)
+    return template if kind == "Pod" else pods.workload(kind, "x", template)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -287,7 +269,7 @@ def test_every_reference_is_warned_of_just_where_the_inventory_says_it_is_not_se
 
 
 def test_an_update_is_warned_of_when_it_writes_the_spec_and_not_otherwise(warning: Cluster) -> None:
-    deployment = made_from("Deployment", pod("grafana/grafana"))
+    deployment = pods.workload("Deployment", "x", pod("grafana/grafana"))
     try:
         warning.kubectl("create", "-f", "-", document=deployment)
         assert warning.kubectl("label", "deployment", "x", "a=b").stderr == ""
@@ -303,7 +285,7 @@ def test_the_audit_log_and_the_api_servers_metric_count_them(
 ) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "audited"}}
     warning.kubectl("apply", "-f", "-", document=namespace)
-    deployment = made_from("Deployment", pod("nginx", "grafana/grafana:1", "a/b"))
+    deployment = pods.workload("Deployment", "x", pod("nginx", "grafana/grafana:1", "a/b"))
     assert said(warning, deployment, "audited") != ""
 
     def annotations() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from inventory import clusters
@@ -16,84 +17,48 @@ from inventory.workloads import Found
 from rehearsal import wait
 from rehearsal.cluster import control_plane
 from tests.support.harness import Cluster
+from tests.support.pods import pod, workload
 
 NAMESPACE = "inventoried"
-CRD = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "databases.example.com"},
-    "spec": {
-        "group": "example.com",
-        "scope": "Namespaced",
-        "names": {"plural": "databases", "singular": "database", "kind": "Database"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {
-                            "spec": {
-                                "type": "object",
-                                "properties": {"imageName": {"type": "string"}},
-                            }
-                        },
-                    }
-                },
-            }
-        ],
-    },
-}
-
-
-def of(kind: str, name: str, image: str, version: str = "apps/v1", **spec: Any) -> dict[str, Any]:
-    labels = {"app": name}
-    template = {
-        "metadata": {"labels": labels},
-        "spec": {"containers": [{"name": "c", "image": image}], "restartPolicy": "Always"},
-    }
-    return {
-        "apiVersion": version,
-        "kind": kind,
-        "metadata": {"name": name},
-        "spec": {"selector": {"matchLabels": labels}, "template": template, **spec},
-    }
+CRD = yaml.safe_load("""
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: databases.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: databases, singular: database, kind: Database}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties:
+            spec: {type: object, properties: {imageName: {type: string}}}
+""")
 
 
 @pytest.fixture(scope="module")
 def inventoried(cluster: Cluster) -> Iterator[Cluster]:
     """A cluster with a workload of each kind, and Pods of them."""
     cluster.kubectl("create", "namespace", NAMESPACE)
-    wait.until(
-        lambda: cluster.kubectl(
-            "get", "serviceaccount", "default", "-n", NAMESPACE, check=False
-        ).returncode == 0,
-        "the namespace's service account exists",
-    )  # fmt: skip
-    job = of("Job", "job", "bitnami/job", "batch/v1")
-    del job["spec"]["selector"]
-    job["spec"]["template"]["spec"]["restartPolicy"] = "Never"
-    cron = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"},
-            "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job["spec"]}}}  # fmt: skip
-    controller = of("ReplicationController", "rc", "bitnami/rc", "v1", selector={"app": "rc"})
+    cluster.await_service_account(NAMESPACE)
+    web = workload("Deployment", "web", pod("nginx:1"))
+    web["spec"]["replicas"] = 3
+    controller = workload("Deployment", "rc", pod("bitnami/rc"))
+    controller |= {"apiVersion": "v1", "kind": "ReplicationController"}
+    controller["spec"]["selector"] = {"test": "rc"}
+    original = {"original.vke-dockerhub-proxy/c0": "bitnami/bare"}
     objects = [
-        of("Deployment", "web", "nginx:1", replicas=3),
-        of("StatefulSet", "db", "bitnami/db", serviceName="db"),
-        of("DaemonSet", "agent", "bitnami/agent"),
+        web,
+        workload("StatefulSet", "db", pod("bitnami/db")),
+        workload("DaemonSet", "agent", pod("bitnami/agent")),
         controller,
-        job,
-        cron,
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": "redirected",
-                "annotations": {"original.vke-dockerhub-proxy/c": "bitnami/bare"},
-            },
-            "spec": {"containers": [{"name": "c", "image": "proxy.example/bitnami/bare"}]},
-        },
+        workload("Job", "job", pod("bitnami/job")),
+        workload("CronJob", "cron", pod("bitnami/job")),
+        pod("proxy.example/bitnami/bare", metadata={"name": "redirected", "annotations": original}),
         CRD,
     ]
     for each in objects:
@@ -102,7 +67,7 @@ def inventoried(cluster: Cluster) -> Iterator[Cluster]:
     database = {"apiVersion": "example.com/v1", "kind": "Database", "metadata": {"name": "main"},
                 "spec": {"imageName": "ghcr.io/x/db:1"}}  # fmt: skip
     cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", document=database)
-    wait.until(lambda: len(cluster.pods("app=web", NAMESPACE)) == 3, "the Deployment has its Pods")
+    wait.until(lambda: len(cluster.pods("test=web", NAMESPACE)) == 3, "the Deployment has its Pods")
     yield cluster
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     cluster.kubectl("delete", "crd", "databases.example.com")

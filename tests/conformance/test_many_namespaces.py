@@ -5,24 +5,15 @@ from __future__ import annotations
 import pytest
 
 from components.types import DOCKER_HUB, Access, Engine, Proxy
-from tests.conformance.test_pods import images, pod
 from tests.support.harness import DOMAIN, Cluster, docker_hub
+from tests.support.pods import images, pod
 
 
 def test_a_thousand_namespaces_are_served(cluster: Cluster, engine: Engine) -> None:
     names = ["library", *(f"namespace{at:04}" for at in range(999))]
-    written = ["namespace0998/x:1", "namespace0999/x:1", "nginx"]
-    document = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": "test-"},
-        "spec": {
-            "containers": [{"name": f"c{at}", "image": image} for at, image in enumerate(written)]
-        },
-    }
     with cluster.policy(engine, [docker_hub(*names)]):
-        found = cluster.create(document)
-    assert [each["image"] for each in found["spec"]["containers"]] == [
+        found = cluster.create(pod("namespace0998/x:1", "namespace0999/x:1", "nginx"))
+    assert images(found) == [
         f"{DOMAIN}/namespace0998/x:1",
         "namespace0999/x:1",
         f"{DOMAIN}/library/nginx",

@@ -18,6 +18,7 @@ from tests.support.harness import (
     Cluster,
     KyvernoProcess,
 )
+from tests.support.pods import labelled, named, pod, stored
 
 LABELS = ("cnpg.io/cluster=db", "example.com/operated=")
 
@@ -61,34 +62,22 @@ class TestOutage:
             "excluded_namespaces": ["kube-public"],
             "excluded_pod_labels": ["example.com/operated"],
         }
-        with cluster.policy(kyverno_engine, failure_policy=FailurePolicy.FAIL, **excluded):
-            cluster.stored(_pod("asleep", "nginx"))
-            try:
-                with kyverno.stopped():
-                    cluster.create(_pod("other", "quay.io/a/b"))
-                    for label in (f"{OPT_OUT_LABEL}={OPT_OUT_VALUE}", *LABELS):
-                        key, _, value = label.partition("=")
-                        left = _pod("left-alone", "nginx")
-                        left["metadata"]["labels"] = {key: value}
-                        cluster.create(left)
-                    for namespace in ("kube-system", "kube-public"):
-                        cluster.create(_pod("left-alone", "nginx"), namespace)
-                    static = _pod("static", "nginx", {"kubernetes.io/config.mirror": "x"})
-                    cluster.create({**static, "spec": {**static["spec"], "nodeName": "node-a"}})
-                    cluster.kubectl("annotate", "pod", "asleep", "a=b")
-                    cluster.kubectl("set", "image", "pod/asleep", "c=quay.io/a/b")
-                    with pytest.raises(ApiException, match="failed calling webhook"):
-                        cluster.create(_pod("asked", "nginx"))
-                    done = cluster.kubectl("set", "image", "pod/asleep", "c=redis", check=False)
-                    assert "failed calling webhook" in done.stderr
-            finally:
-                cluster.kubectl("delete", "pod", "asleep", "--force", "--grace-period=0")
-
-
-def _pod(name: str, image: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "annotations": annotations or {}},
-        "spec": {"containers": [{"name": "c", "image": image}]},
-    }
+        with (
+            cluster.policy(kyverno_engine, failure_policy=FailurePolicy.FAIL, **excluded),
+            stored(cluster, named("asleep", "nginx")),
+            kyverno.stopped(),
+        ):
+            cluster.create(pod("quay.io/a/b"))
+            for label in (f"{OPT_OUT_LABEL}={OPT_OUT_VALUE}", *LABELS):
+                key, _, value = label.partition("=")
+                cluster.create(labelled({key: value}, "nginx"))
+            for namespace in ("kube-system", "kube-public"):
+                cluster.create(pod("nginx"), namespace)
+            mirror = {"name": "static", "annotations": {"kubernetes.io/config.mirror": "x"}}
+            cluster.create(pod("nginx", metadata=mirror, nodeName="node-a"))
+            cluster.kubectl("annotate", "pod", "asleep", "a=b")
+            cluster.kubectl("set", "image", "pod/asleep", "c0=quay.io/a/b")
+            with pytest.raises(ApiException, match="failed calling webhook"):
+                cluster.create(pod("nginx"))
+            done = cluster.kubectl("set", "image", "pod/asleep", "c0=redis", check=False)
+            assert "failed calling webhook" in done.stderr

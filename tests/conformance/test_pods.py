@@ -12,8 +12,17 @@ from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
 from components.types import Engine
 from rehearsal import wait
 from tests.support.harness import DOMAIN, Cluster, docker_hub
+from tests.support.pods import (
+    DIGEST,
+    images,
+    labelled,
+    named,
+    originals,
+    pod,
+    stored,
+    workload,
+)
 
-DIGEST = "sha256:" + "0123456789abcdef" * 4
 NGINX = f"{DOMAIN}/library/nginx"
 
 
@@ -28,34 +37,6 @@ def redirected(cluster: Cluster, engine: Engine) -> Iterator[Cluster]:
         excluded_pod_labels=["example.com/operated", "app=db"],
     ):
         yield cluster
-
-
-def pod(*images: str, **spec: Any) -> dict[str, Any]:
-    containers = [{"name": f"c{at}", "image": image} for at, image in enumerate(images)]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": "test-"},
-        "spec": {"containers": containers, **spec},
-    }
-
-
-def named(name: str, *images: str, **spec: Any) -> dict[str, Any]:
-    return {**pod(*images, **spec), "metadata": {"name": name, "labels": {"test": name}}}
-
-
-def images(found: dict[str, Any], kind: str = "containers") -> list[str]:
-    return [each["image"] for each in found["spec"].get(kind, [])]
-
-
-def originals(found: dict[str, Any]) -> dict[str, str]:
-    """The images as written, by container, and by `volumes/` and volume."""
-    kept = {}
-    for key, image in found["metadata"].get("annotations", {}).items():
-        prefix, _, name = key.partition("/")
-        if prefix in {"original.vke-dockerhub-proxy", "original-volume.vke-dockerhub-proxy"}:
-            kept[f"volumes/{name}" if "volume" in prefix else name] = image
-    return kept
 
 
 def test_containers_init_containers_and_sidecars_are_redirected(redirected: Cluster) -> None:
@@ -160,21 +141,17 @@ def test_a_second_pass_changes_nothing(redirected: Cluster) -> None:
 
 
 def test_set_image_is_redirected_and_recorded(redirected: Cluster) -> None:
-    redirected.stored(named("set-image", "nginx:1", "bitnami/redis:1"))
-    try:
+    with stored(redirected, named("set-image", "nginx:1", "bitnami/redis:1")):
         redirected.kubectl("set", "image", "pod/set-image", "c0=nginx:2")
         found = redirected.pod("set-image")
         assert images(found) == [f"{NGINX}:2", f"{DOMAIN}/bitnami/redis:1"]
         assert originals(found) == {"c0": "nginx:2", "c1": "bitnami/redis:1"}
-    finally:
-        redirected.kubectl("delete", "pod", "set-image", "--force", "--grace-period=0")
 
 
 def test_an_update_leaves_the_images_it_does_not_write(redirected: Cluster) -> None:
     written = named("opted-out", "nginx:1", "busybox:1")
     written["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
-    redirected.stored(written)
-    try:
+    with stored(redirected, written):
         redirected.kubectl("label", "pod", "opted-out", f"{OPT_OUT_LABEL}-")
         assert images(redirected.pod("opted-out")) == ["nginx:1", "busybox:1"]
         redirected.kubectl("set", "image", "pod/opted-out", "c1=busybox:2")
@@ -182,8 +159,6 @@ def test_an_update_leaves_the_images_it_does_not_write(redirected: Cluster) -> N
             "nginx:1",
             f"{DOMAIN}/library/busybox:2",
         ]
-    finally:
-        redirected.kubectl("delete", "pod", "opted-out", "--force", "--grace-period=0")
 
 
 def test_an_update_of_a_pod_with_an_image_volume_from_before_is_not_denied(
@@ -193,8 +168,7 @@ def test_an_update_of_a_pod_with_an_image_volume_from_before_is_not_denied(
     volumes = [{"name": "data", "image": {"reference": "nginx:1"}}]
     written = named("from-before", "busybox:1", volumes=volumes)
     written["metadata"]["labels"][OPT_OUT_LABEL] = OPT_OUT_VALUE
-    redirected.stored(written)
-    try:
+    with stored(redirected, written):
         redirected.kubectl("label", "pod", "from-before", f"{OPT_OUT_LABEL}-")
         redirected.kubectl("annotate", "pod", "from-before", "example.com/a=b")
         redirected.kubectl("set", "image", "pod/from-before", "c0=busybox:2")
@@ -203,8 +177,6 @@ def test_an_update_of_a_pod_with_an_image_volume_from_before_is_not_denied(
         assert images(found) == [f"{DOMAIN}/library/busybox:2"]
         assert images(found, "ephemeralContainers") == [f"{DOMAIN}/library/busybox:3"]
         assert found["spec"]["volumes"][0]["image"]["reference"] == "nginx:1"
-    finally:
-        redirected.kubectl("delete", "pod", "from-before", "--force", "--grace-period=0")
 
 
 @pytest.mark.parametrize("how", [(), ("--server-side",)], ids=["client-side", "server-side"])
@@ -230,21 +202,17 @@ def test_a_pod_opted_out_by_the_update_that_writes_an_image_is_left(
     redirected: Cluster, label: str
 ) -> None:
     key, _, value = label.partition("=")
-    redirected.stored(named("opting-out", "nginx:1"))
-    try:
+    with stored(redirected, named("opting-out", "nginx:1")):
         change = {
             "metadata": {"labels": {key: value}},
             "spec": {"containers": [{"name": "c0", "image": "busybox:2"}]},
         }
         redirected.kubectl("patch", "pod", "opting-out", "--patch", json.dumps(change))
         assert images(redirected.pod("opting-out")) == ["busybox:2"]
-    finally:
-        redirected.kubectl("delete", "pod", "opting-out", "--force", "--grace-period=0")
 
 
 def test_kubectl_debug_is_redirected(redirected: Cluster) -> None:
-    redirected.stored(named("debugged", "nginx:1"))
-    try:
+    with stored(redirected, named("debugged", "nginx:1")):
         redirected.kubectl("debug", "debugged", "--image=busybox:1", "--container=d")
         found = redirected.pod("debugged")
         assert images(found, "ephemeralContainers") == [f"{DOMAIN}/library/busybox:1"]
@@ -254,8 +222,6 @@ def test_kubectl_debug_is_redirected(redirected: Cluster) -> None:
             f"{DOMAIN}/library/busybox:1",
             "quay.io/a/b",
         ]
-    finally:
-        redirected.kubectl("delete", "pod", "debugged", "--force", "--grace-period=0")
 
 
 @pytest.mark.parametrize(
@@ -268,17 +234,13 @@ def test_kubectl_debug_is_redirected(redirected: Cluster) -> None:
     ids=["opt-out", "cloudnative-pg", "configured"],
 )
 def test_pods_with_an_excluded_label_are_left(redirected: Cluster, labels: dict[str, str]) -> None:
-    written = pod("nginx")
-    written["metadata"]["labels"] = labels
-    found = redirected.create(written)
+    found = redirected.create(labelled(labels, "nginx"))
     assert images(found) == ["nginx"]
     assert originals(found) == {}
 
 
 def test_the_opt_out_label_with_another_value_excludes_nothing(redirected: Cluster) -> None:
-    written = pod("nginx")
-    written["metadata"]["labels"] = {OPT_OUT_LABEL: "enabled"}
-    assert images(redirected.create(written)) == [NGINX]
+    assert images(redirected.create(labelled({OPT_OUT_LABEL: "enabled"}, "nginx"))) == [NGINX]
 
 
 @pytest.mark.parametrize(
@@ -292,15 +254,7 @@ def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> No
         "metadata": {"name": namespace, "labels": labels},
     }
     redirected.kubectl("apply", "-f", "-", document=document)
-    wait.until(
-        lambda: (
-            redirected.kubectl(
-                "get", "serviceaccount", "default", "-n", namespace, check=False
-            ).returncode
-            == 0
-        ),
-        "its service account",
-    )
+    redirected.await_service_account(namespace)
     wait.until(
         lambda: images(redirected.create(pod("nginx"), namespace)) == ["nginx"],
         "it is left",
@@ -340,35 +294,12 @@ def test_public_images_get_no_login(redirected: Cluster) -> None:
     assert "imagePullSecrets" not in redirected.create(pod("nginx"))["spec"]
 
 
-def workload(kind: str, name: str) -> dict[str, Any]:
-    template: dict[str, Any] = {
-        "metadata": {"labels": {"test": name}},
-        "spec": {"containers": [{"name": "c", "image": "nginx:1"}]},
-    }
-    once = {
-        "metadata": template["metadata"],
-        "spec": {**template["spec"], "restartPolicy": "Never"},
-    }
-    spec: dict[str, Any] = {
-        "selector": {"matchLabels": {"test": name}},
-        "template": template,
-    }
-    if kind == "StatefulSet":
-        spec["serviceName"] = name
-    if kind == "Job":
-        spec = {"template": once}
-    if kind == "CronJob":
-        spec = {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": once}}}
-    group = "batch/v1" if kind in {"Job", "CronJob"} else "apps/v1"
-    return {"apiVersion": group, "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
 @pytest.mark.parametrize("kind", ["Deployment", "Job", "CronJob", "StatefulSet", "DaemonSet"])
 def test_the_pods_of_controllers_are_redirected_and_their_templates_are_not(
     redirected: Cluster, kind: str
 ) -> None:
     name = f"of-a-{kind.lower()}"
-    document = workload(kind, name)
+    document = workload(kind, name, pod("nginx:1"))
     redirected.kubectl("apply", "-f", "-", document=document)
     try:
         if kind == "CronJob":

@@ -22,26 +22,20 @@ from tests.support.harness import (
     KyvernoProcess,
     docker_hub,
 )
+from tests.support.pods import DIGEST, images, labelled, pod, workload
 
 KEY = "vci.volcengine.com/registry-mirror-config"
 GHCR_DOMAIN = "ghcr-proxy.example.com"
 MIRROR = {"mirrors": {"docker.io": [DOMAIN], "ghcr.io": [GHCR_DOMAIN]}}
-DIGEST = "sha256:" + "0123456789abcdef" * 4
-
-
-def pod(*images: str, metadata: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    containers = [{"name": f"c{at}", "image": image} for at, image in enumerate(images)]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": "vci-", **(metadata or {})},
-        "spec": {"containers": containers, **spec},
-    }
 
 
 def annotation(found: dict[str, Any]) -> Any:
     text = found["metadata"].get("annotations", {}).get(KEY)
     return None if text is None else json.loads(text)
+
+
+def annotated(key: str, value: str) -> dict[str, Any]:
+    return pod("nginx", metadata={"generateName": "vci-", "annotations": {key: value}})
 
 
 ENGINES = (Engine.CLUSTER_POLICY, Engine.MUTATING_POLICY)
@@ -107,12 +101,10 @@ TOLD = [
     pytest.param(pod("index.docker.io/library/nginx"), id="index"),
     pytest.param(pod("registry-1.docker.io/library/nginx"), id="server"),
     pytest.param(
-        pod("nginx", metadata={"labels": {"cnpg.io/cluster": "pg"}}),
-        id="of-an-operator-that-compares-images",
+        labelled({"cnpg.io/cluster": "pg"}, "nginx"), id="of-an-operator-that-compares-images"
     ),
     pytest.param(
-        pod("quay.io/a/b", metadata={"labels": {"sidecar.istio.io/inject": "true"}}),
-        id="asks-for-a-sidecar",
+        labelled({"sidecar.istio.io/inject": "true"}, "quay.io/a/b"), id="asks-for-a-sidecar"
     ),
     pytest.param(pod(f"nginx:1.27@{DIGEST}"), id="digest"),
     pytest.param(pod("quay.io/a/b", "nginx"), id="second-container"),
@@ -120,8 +112,7 @@ TOLD = [
         pod("quay.io/a/b", initContainers=[{"name": "i", "image": "busybox"}]), id="init-container"
     ),
     pytest.param(
-        pod("nginx", metadata={"annotations": {"vke.volcengine.com/burst-to-vci": "enforce"}}),
-        id="sent-to-vci-for-certain",
+        annotated("vke.volcengine.com/burst-to-vci", "enforce"), id="sent-to-vci-for-certain"
     ),
 ]
 
@@ -132,8 +123,7 @@ def test_a_pod_of_an_image_served_gets_the_mirrors_annotation(
 ) -> None:
     admitted = mirrored.create(written)
     assert annotation(admitted) == MIRROR
-    images = [each["image"] for each in admitted["spec"]["containers"]]
-    assert images == [each["image"] for each in written["spec"]["containers"]]
+    assert images(admitted) == images(written)
 
 
 LEFT = [
@@ -145,10 +135,8 @@ LEFT = [
     pytest.param(pod("kyverno/kyverno"), id="served-on-another-host-than-docker-hub"),
     pytest.param(pod("localhost:5000/library/nginx"), id="port"),
     pytest.param(pod("Library/nginx"), id="invalid"),
-    pytest.param(pod("nginx", metadata={"labels": {OPT_OUT_LABEL: OPT_OUT_VALUE}}), id="opted-out"),
-    pytest.param(
-        pod("nginx", metadata={"labels": {"example.com/operated": "yes"}}), id="excluded-by-label"
-    ),
+    pytest.param(labelled({OPT_OUT_LABEL: OPT_OUT_VALUE}, "nginx"), id="opted-out"),
+    pytest.param(labelled({"example.com/operated": "yes"}, "nginx"), id="excluded-by-label"),
 ]
 
 
@@ -164,30 +152,16 @@ def test_an_excluded_namespace_is_left_alone(mirrored: Cluster, namespace: str) 
 
 def test_the_annotation_a_pod_brings_stays(mirrored: Cluster) -> None:
     own = {"mirrors": {"docker.io": ["mine.example.com"]}}
-    written = pod("nginx", metadata={"annotations": {KEY: json.dumps(own)}})
-    assert annotation(mirrored.create(written)) == own
+    assert annotation(mirrored.create(annotated(KEY, json.dumps(own)))) == own
 
 
 def test_a_pod_of_a_deployment_is_annotated_and_its_deployment_is_not_changed(
     mirrored: Cluster,
 ) -> None:
-    labels = {"app": "vci"}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "vci"},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "c", "image": "nginx"}]},
-            },
-        },
-    }
-    mirrored.kubectl("apply", "-f", "-", document=deployment)
+    mirrored.kubectl("apply", "-f", "-", document=workload("Deployment", "vci", pod("nginx")))
     try:
-        wait.until(lambda: bool(mirrored.pods("app=vci")), "the Deployment's Pod is there")
-        assert [annotation(each) for each in mirrored.pods("app=vci")] == [MIRROR]
+        wait.until(lambda: bool(mirrored.pods("test=vci")), "the Deployment's Pod is there")
+        assert [annotation(each) for each in mirrored.pods("test=vci")] == [MIRROR]
         stored = json.loads(mirrored.kubectl("get", "deployment", "vci", "-o", "json").stdout)
         assert "annotations" not in stored["spec"]["template"]["metadata"]
     finally:
@@ -197,7 +171,7 @@ def test_a_pod_of_a_deployment_is_annotated_and_its_deployment_is_not_changed(
 def test_images_are_still_redirected_beside_it(mirrored: Cluster) -> None:
     with mirrored.policy(Engine.CLUSTER_POLICY):
         admitted = mirrored.create(pod("nginx"))
-        assert admitted["spec"]["containers"][0]["image"] == f"{DOMAIN}/library/nginx"
+        assert images(admitted) == [f"{DOMAIN}/library/nginx"]
 
 
 def test_the_step_from_one_kind_to_the_other_leaves_no_pod_without_the_annotation(

@@ -14,7 +14,6 @@ from components.policy import (
     KYVERNO_VERSIONS,
     OLDEST_GENERATING_KYVERNO,
     POLICIES,
-    Redirect,
     minor,
     redirect,
 )
@@ -24,6 +23,7 @@ from components.vci_mirror import VciMirrorArgs, annotating_policy
 from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
 from tests.support.kyverno_charts import VERSIONS
+from tests.support.policies import values
 
 PROXIES = (
     Proxy(
@@ -100,10 +100,9 @@ def test_what_is_applied_is_valid(kyverno: tuple[str, Path]) -> None:
     version, source = kyverno
     for engine, (oldest, _) in KYVERNO_VERSIONS.items():
         if oldest <= minor(version):
-            values = Redirect(engine=engine, proxies=PROXIES, pull_secret="proxy-login")
-            for document in redirect(values):
+            for document in redirect(values(engine, PROXIES, pull_secret="proxy-login")):
                 assert problems(source, document) == []
-            args = VciMirrorArgs(proxies=PROXIES, engine=engine)
+            args = VciMirrorArgs(proxies=PROXIES, engine=engine, timeout_seconds=2)
             assert problems(source, annotating_policy(args, ["a.example"] * len(PROXIES))) == []
 
 
@@ -116,6 +115,6 @@ def test_what_copies_the_login_is_valid(kyverno: tuple[str, Path]) -> None:
 
 def test_an_unknown_field_is_a_problem(kyverno: tuple[str, Path]) -> None:
     _, source = kyverno
-    (policy,) = redirect(Redirect(engine=Engine.CLUSTER_POLICY, proxies=PROXIES))
+    (policy,) = redirect(values(Engine.CLUSTER_POLICY, PROXIES))
     policy["spec"]["rules"][0]["mutat"] = {}
     assert any("mutat" in each for each in problems(source, policy))

@@ -9,7 +9,6 @@ import pytest
 
 from components.policy import (
     OPT_OUT_LABEL,
-    Redirect,
     load,
     match_conditions,
     minor,
@@ -17,6 +16,7 @@ from components.policy import (
     unserved_images,
 )
 from components.types import DOCKER_HUB, Access, Engine, Proxy
+from tests.support.policies import values
 
 AS_IN_THE_FILES = (
     Proxy(
@@ -31,9 +31,9 @@ FILES = {
     Engine.MUTATING_POLICY: "image-redirect/mutating-policy.yaml",
     Engine.MUTATING_ADMISSION_POLICY: "image-redirect/mutating-admission-policy.yaml",
 }
-VALUES = Redirect(
-    engine=Engine.CLUSTER_POLICY,
-    proxies=[
+VALUES = values(
+    Engine.CLUSTER_POLICY,
+    [
         Proxy(
             host=DOCKER_HUB,
             domain="hub.cr.volces.com",
@@ -61,7 +61,7 @@ def sieve(policy: dict[str, Any]) -> str:
 @pytest.mark.parametrize("engine", Engine)
 def test_with_a_files_own_values_the_file_is_what_comes_out(engine: Engine) -> None:
     """Each default, and each match condition, is the same in the code and in the files."""
-    found = redirect(Redirect(engine=engine, proxies=AS_IN_THE_FILES))
+    found = redirect(values(engine, AS_IN_THE_FILES))
     expected = load(FILES[engine])
     if engine is Engine.CLUSTER_POLICY:
         (conditions,) = load("match-conditions.yaml")
@@ -158,10 +158,10 @@ def test_a_value_with_quotes_stays_one_literal() -> None:
 def test_the_native_policy_has_the_version_kubernetes_has(
     kubernetes: str | None, version: str
 ) -> None:
-    values = replace(VALUES, engine=Engine.MUTATING_ADMISSION_POLICY, kubernetes_version=kubernetes)
-    assert {each["apiVersion"] for each in redirect(values)} == {
-        f"admissionregistration.k8s.io/{version}"
-    }
+    found = redirect(
+        replace(VALUES, engine=Engine.MUTATING_ADMISSION_POLICY, kubernetes_version=kubernetes)
+    )
+    assert {each["apiVersion"] for each in found} == {f"admissionregistration.k8s.io/{version}"}
 
 
 def test_a_version_that_is_none_is_refused() -> None:

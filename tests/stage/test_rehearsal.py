@@ -19,7 +19,7 @@ import pytest
 from kubernetes import client
 
 from components.labels import NAMESPACE, NODES_NAMESPACE
-from components.policy import Redirect, redirect
+from components.policy import redirect
 from components.pull_credentials import ROLE, SECRET
 from components.types import DOCKER_HUB, Access, Engine, Proxy
 from rehearsal import wait
@@ -33,6 +33,7 @@ from rehearsal.proof import login_of
 from rehearsal.stage import KWOK_NODES, Run, api_client
 from tests.support.harness import kubectl
 from tests.support.machine import processes_with
+from tests.support.policies import values
 from tests.support.rehearsals import (
     DOMAIN,
     GHCR_DOMAIN,
@@ -107,9 +108,9 @@ def test_what_was_applied_reads_back_as_it_was_written(deployed: Run) -> None:
     words = ("get", "clusterpolicy", "dockerhub-image-redirect", "--show-managed-fields")
     written: Any = json.loads(kubectl(deployed.kubeconfig, *words, "-o", "json").stdout)
     (manifest,) = redirect(
-        Redirect(
-            engine=Engine.CLUSTER_POLICY,
-            proxies=[
+        values(
+            Engine.CLUSTER_POLICY,
+            [
                 Proxy(
                     host=DOCKER_HUB,
                     domain=DOMAIN,

@@ -12,7 +12,7 @@ from typing import Any
 
 from kubernetes import client
 
-from components.policy import Redirect, redirect
+from components.policy import redirect
 from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
 from rehearsal import wait
 from rehearsal.admit import admit
@@ -22,6 +22,7 @@ from rehearsal.cluster.kyverno import StandIn
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
+from tests.support import policies
 
 DOMAIN = "dockerhub-proxy.example.com"
 WEBHOOK_TIMEOUT_SECONDS = 2
@@ -113,17 +114,8 @@ class Cluster:
 
         The last namespace of the first proxy shows whether it is.
         """
-        documents = redirect(
-            Redirect(
-                engine=engine,
-                proxies=proxies,
-                **{
-                    "timeout_seconds": WEBHOOK_TIMEOUT_SECONDS,
-                    "failure_policy": FailurePolicy.FAIL,
-                    **values,
-                },
-            )
-        )
+        given = {"failure_policy": FailurePolicy.FAIL, **values}
+        documents = redirect(policies.values(engine, proxies, **given))
         probe = f"{proxies[0].host}/{list(proxies[0].namespaces)[-1]}/probe"
         try:
             for each in documents:
