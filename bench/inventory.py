@@ -22,7 +22,6 @@ from statistics import median
 from typing import Annotated, Any
 
 import httpx
-import psutil
 import typer
 import yaml
 
@@ -57,15 +56,6 @@ class Reading:
     """The most memory that one process of it held."""
     images: int
     workloads: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Admission:
-    """Server-side dry runs of one workload under one policy."""
-
-    milliseconds: list[float]
-    cpu: float
-    """The API server's CPU time for each, in milliseconds."""
 
 
 NONE, ANY, OURS = "no policy", "any policy", "unserved-images"
@@ -211,7 +201,7 @@ def create_pods(found: control_plane.ControlPlane, count: int) -> float:
     return len(body) / 500 / 1000
 
 
-def admission(folder: Path, progress: Progress, count: int) -> dict[str, dict[str, Admission]]:
+def admission(folder: Path, progress: Progress, count: int) -> dict[str, dict[str, list[float]]]:
     """Dry runs of workloads with nothing unserved, by workload and policy.
 
     Each policy is in a control plane of its own, and each gets every request in turn, so that
@@ -232,46 +222,27 @@ def admission(folder: Path, progress: Progress, count: int) -> dict[str, dict[st
     ours = load("unserved-images/validating-admission-policy.yaml")
     policies = {NONE: [], ANY: any_policy(*ours), OURS: ours}
     with ExitStack() as stack:
-        connections, servers = {}, {}
+        connections = {}
         for name, documents in policies.items():
             found = stack.enter_context(plane(folder / name, progress))
             connections[name] = Connection(found)
             stack.callback(connections[name].close)
-            (servers[name],) = (
-                each
-                for each in psutil.Process().children(recursive=True)
-                if each.name() == "kube-apiserver" and str(folder / name) in str(each.cmdline())
-            )
             if documents:
                 _put_in_force(found, connections[name], *documents)
         return {
-            case: _in_turns(connections, servers, path, json.dumps(document).encode(), count)
+            case: _in_turns(connections, path, json.dumps(document).encode(), count)
             for case, (path, document) in cases.items()
         }
 
 
 def _in_turns(
-    connections: Mapping[str, Connection],
-    servers: Mapping[str, psutil.Process],
-    path: str,
-    body: bytes,
-    count: int,
-) -> dict[str, Admission]:
+    connections: Mapping[str, Connection], path: str, body: bytes, count: int
+) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in connections}
-    for connection in connections.values():
-        for _ in range(_WARM):
-            _milliseconds(connection, path, body)
-    before = {name: sum(each.cpu_times()[:2]) for name, each in servers.items()}
     for at in range(count):
         for name in sorted(connections, reverse=at % 2 == 0):
             times[name].append(_milliseconds(connections[name], path, body))
-    return {
-        name: Admission(
-            milliseconds=times[name],
-            cpu=(sum(servers[name].cpu_times()[:2]) - before[name]) * 1000 / count,
-        )
-        for name in connections
-    }
+    return {name: each[_WARM:] for name, each in times.items()}
 
 
 def any_policy(policy: dict[str, Any], binding: dict[str, Any]) -> list[dict[str, Any]]:
@@ -321,7 +292,7 @@ def report(
     pods: int,
     size: float,
     cluster: Reading,
-    admissions: Mapping[str, Mapping[str, Admission]],
+    admissions: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> str:
     """The figures with their conditions, as Markdown."""
     seconds, megabytes = PODS_GOAL[1:]
@@ -340,24 +311,22 @@ The time is that of the whole program, MB the most that one of its processes hel
 one of its own, of no workload, which is what costs most.
 
 What `policies/unserved-images` costs a workload with nothing unserved: medians of server-side dry
-runs, each in turn in a control plane with no policy, with any and with this one, and the API
-server's CPU time for one by that with no policy. *Any policy* is one for the same workloads whose
-only condition compares a string: no policy costs less.
+runs, each in turn in a control plane with no policy, with any and with this one. *Any policy* is
+one for the same workloads whose only condition compares a string: no policy costs less.
 
-| created | no policy | any policy | unserved-images | any policy, CPU | unserved-images, CPU |
-|---|---|---|---|---|---|
+| created | no policy | any policy | unserved-images |
+|---|---|---|---|
 {rows}
 """
 
 
-def _costs(policies: Mapping[str, Admission]) -> str:
-    """The cells of a workload: times, their ratios to no policy, and the ratios of CPU time."""
-    none = policies[NONE]
-    times = {name: median(each.milliseconds) for name, each in policies.items()}
-    cells = [f"{times[NONE]:.2f} ms"]
-    cells += [f"{times[name]:.2f} ms ({times[name] / times[NONE]:.2f}x)" for name in (ANY, OURS)]
-    cells += [f"{policies[name].cpu / none.cpu:.2f}x" for name in (ANY, OURS)]
-    return " | ".join(cells)
+def _costs(times: Mapping[str, Sequence[float]]) -> str:
+    """The cells of a workload: the median without a policy, those with one, and their ratios."""
+    none = median(times[NONE])
+    with_one = [median(times[name]) for name in (ANY, OURS)]
+    return " | ".join(
+        [f"{none:.2f} ms", *(f"{each:.2f} ms ({each / none:.2f}x)" for each in with_one)]
+    )
 
 
 def _figures(reading: Reading) -> str:
