@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,25 +198,15 @@ class MirrorBench:
             trust_env=False,
         ).raise_for_status()
 
-    def _on_node(
-        self, *command: str | Path, stdin: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["nsenter", "--all", "--target", str(self._node), "--", *command],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
     def _script(self, mode: str) -> None:
         """Run node.sh as a node pool does: once, with nothing to withdraw the mirror."""
-        done = self._on_node("sh", SCRIPTS / "node.sh", mode, stdin=f"docker.io {self._domain}\n")
+        names = f"docker.io {self._domain}\n"
+        done = real_node.run(self._node, "sh", SCRIPTS / "node.sh", mode, stdin=names)
         if done.returncode != 0 or self._has_mirror() != (mode == "apply"):
             raise MirrorError(f"node.sh {mode}: {done.stdout}{done.stderr}")
 
     def _has_mirror(self) -> bool:
-        return self._domain in self._on_node("cat", _HOSTS_TOML).stdout
+        return self._domain in real_node.run(self._node, "cat", _HOSTS_TOML).stdout
 
     def _until_mirror(self, *, there: bool) -> float:
         started = time.monotonic()

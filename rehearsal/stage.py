@@ -233,14 +233,12 @@ def _start_upstreams(
     """Start a registry for each host that there are images of; their URLs by host."""
     images = [*SAMPLE_IMAGES, *map(SampleImage.named, chart.images(parts["helm"], CHART))]
     hosts = dict.fromkeys(each.host for each in images)
-    addresses = (
-        [f"{each}:443" for each in network.upstreams] if network else ["127.0.0.1:0"] * len(hosts)
-    )
+    addresses = network.for_upstreams(hosts) if network else dict.fromkeys(hosts, "127.0.0.1:0")
     urls = {
         host: upstream.start(
             processes, parts, folder, authority, images, host=host, address=address
         ).url
-        for host, address in zip(hosts, addresses, strict=False)
+        for host, address in addresses.items()
     }
     if network:
         real_node.publish_busybox(

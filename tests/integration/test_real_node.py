@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -116,12 +115,7 @@ class Joined:
 
     def run(self, *command: str) -> str:
         """Run a command on the node."""
-        done = subprocess.run(
-            ["nsenter", "--all", "--target", str(self.node.pid), "--", *command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = real_node.run(self.node.pid, *command)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
@@ -144,10 +138,10 @@ def running_cluster(folder: Path) -> Iterator[NodeCluster]:
         bare = stack.enter_context(
             bare_cluster(folder, node_selector="type=kwok", address=link.host)
         )
-        docker_hub = f"{link.upstreams[0]}:443"
-        upstream = Upstreams.start(bare.processes, folder, bare.authority, {DOCKER_HUB: docker_hub})
+        hosts = link.for_upstreams([DOCKER_HUB])
+        upstream = Upstreams.start(bare.processes, folder, bare.authority, hosts)
         real_node.publish_busybox(
-            registry=docker_hub,
+            registry=hosts[DOCKER_HUB],
             crane=upstream.crane,
             ca_certificate=bare.authority.certificate,
             folder=folder / "images",
@@ -316,13 +310,16 @@ def test_a_service_that_was_killed_is_started_again(joined: Joined) -> None:
     wait.until(lambda: after() not in {before, None}, "containerd is started again")
 
 
+def test_a_service_that_has_just_ended_can_be_restarted(joined: Joined) -> None:
+    before = joined.main_process("kubelet")
+    os.kill(before, signal.SIGKILL)
+    for _ in range(2):
+        joined.run("systemctl", "restart", "kubelet")
+    assert joined.main_process("kubelet") != before
+
+
 def test_systemctl_refuses_what_the_node_does_not_have(joined: Joined) -> None:
-    done = subprocess.run(
-        ["nsenter", "--all", "--target", str(joined.node.pid), "systemctl", "restart", "docker"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = real_node.run(joined.node.pid, "systemctl", "restart", "docker")
     assert done.returncode == 1
     assert "no `restart docker`" in done.stderr
 
@@ -522,3 +519,11 @@ def test_a_network_takes_a_range_that_nothing_uses() -> None:
     assert all(each.subnet_of(IPv4Network("192.168.192.0/18")) for each in found)
     with pytest.raises(network.NetworkError, match="no /24"):
         network._free_subnet([IPv4Network("192.0.0.0/8")])
+
+
+def test_upstream_hosts_have_an_address_each_or_there_is_an_error() -> None:
+    link = Network(name="vke", subnet=IPv4Network("192.168.7.0/24"))
+    found = link.for_upstreams([f"{number}.example" for number in range(9)])
+    assert len(set(found.values())) == len(found) == 9
+    with pytest.raises(network.NetworkError, match="32 addresses for 33 upstream hosts"):
+        link.for_upstreams([f"{number}.example" for number in range(33)])

@@ -28,9 +28,9 @@ def in_place(node: Node) -> None:
 def test_a_fresh_node_pulls_through_the_proxy_after_one_restart(node: Node) -> None:
     assert not node.pulled_through_the_proxy()
     in_place(node)
-    before = node.world.upstream.connections
+    before = node.world.asked_upstream()
     assert node.pulled_through_the_proxy()
-    assert node.world.upstream.connections == before
+    assert node.world.asked_upstream() == before
     assert node.containerd.restarts == 1
 
 
@@ -299,7 +299,7 @@ def test_what_somebody_changed_in_the_config_meanwhile_stays_on_removal(node: No
     ],
 )
 def test_a_proxy_that_containerd_cannot_reach_is_no_mirror(node: Node, unit: str) -> None:
-    environment = node.containerd.binaries.parent / "environment"
+    environment = node.containerd.environment
     environment.write_text(unit)
     try:
         assert node.apply().stdout.startswith("waiting: ")
@@ -342,14 +342,14 @@ def test_damaged_content_is_never_accepted_and_goes_unnoticed_until_the_mirror_i
 def test_strict_asks_the_proxy_alone(node: Node) -> None:
     done = node.apply(MIRROR_STRICT="true")
     assert done.returncode == 0, done.stdout + done.stderr
-    before = node.world.upstream.connections
+    before = node.world.asked_upstream()
     assert node.pulled_through_the_proxy()
     node.world.fault("status", status=503)
     for image in (IMAGE, "registry-1.docker.io/library/nginx:latest"):
         node.containerd.remove(image)
         with pytest.raises(NodeError):
             node.containerd.pull(image, timeout=30)
-    assert node.world.upstream.connections == before
+    assert node.world.asked_upstream() == before
 
 
 def test_a_new_password_reaches_the_node_without_a_restart(node: Node) -> None:
@@ -467,7 +467,7 @@ def test_no_pull_bypasses_the_proxy_or_fails_while_the_file_is_rewritten(
 ) -> None:
     in_place(node)
     node.containerd.pull(IMAGE)
-    before, records = node.world.upstream.connections, len(node.world.records())
+    before, records = node.world.asked_upstream(), len(node.world.records())
     ca = node.world.ca_certificate.read_text()
 
     def rewrite(turn: int) -> None:
@@ -476,7 +476,7 @@ def test_no_pull_bypasses_the_proxy_or_fails_while_the_file_is_rewritten(
 
     pulls = while_running(rewrite, 50, lambda: node.containerd.pull(IMAGE), 200)
     assert pulls >= 200
-    assert node.world.upstream.connections == before
+    assert node.world.asked_upstream() == before
     assert len(node.world.records()) - records >= 200
 
 

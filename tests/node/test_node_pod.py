@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from tests.support.node_stage import (
     Pod,
     World,
 )
+from tests.support.servers import serving
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
 pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
@@ -65,16 +64,9 @@ def api_server(tmp_path: Path) -> Iterator[ApiServer]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.certificate, certificate.key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
     state = ApiServer(url=f"https://127.0.0.1:{server.server_port}", account=account)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server, certificate):
+        yield state
 
 
 @pytest.fixture

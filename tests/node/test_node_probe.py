@@ -218,7 +218,7 @@ def test_a_password_that_no_header_and_no_config_can_hold_is_not_written(
 
 
 def test_a_proxy_that_containerd_cannot_reach_is_told_with_its_remedy(node: Node) -> None:
-    environment = node.containerd.binaries.parent / "environment"
+    environment = node.containerd.environment
     environment.write_text("HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=localhost")
     try:
         said = node.step()

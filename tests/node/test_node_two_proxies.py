@@ -34,11 +34,11 @@ def settings(node: Node, worlds: Worlds, tmp_path: Path) -> dict[str, str]:
 
 def pulled_through(node: Node, world: World) -> bool:
     """Pull the image of an upstream; whether its proxy served it, or else the upstream itself."""
-    records, connections = len(world.records()), world.upstream.connections
+    records, before = len(world.records()), world.asked_upstream()
     node.containerd.remove(IMAGES[world.host])
     node.containerd.pull(IMAGES[world.host])
     served = [each for each in world.records()[records:] if each.status == 200]
-    assert bool(served) != (world.upstream.connections > connections)
+    assert bool(served) != (world.asked_upstream() > before)
     return bool(served)
 
 

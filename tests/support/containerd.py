@@ -1,17 +1,13 @@
-"""A real containerd in a mount namespace of its own: the machine's files stay as they are.
+"""A node with a real containerd and no kubelet, in the machine's network.
 
-Linux and root. In the namespace `/etc` and `/var/lib` are overlays, `/run` is empty, and Docker
-Hub's name and the proxy's lead where the config says. containerd has its usual paths there, so
-what works on it works on a node: `/etc/containerd/config.toml`, `systemctl restart containerd`
-(a stand-in that restarts this one), `/run/containerd/containerd.sock`.
+Linux and root. It is the rehearsal's real node without a cluster: `/etc/containerd/config.toml`,
+`systemctl restart containerd` and `/run/containerd/containerd.sock` are its own.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,71 +15,26 @@ from pathlib import Path
 import grpc
 
 from rehearsal import wait
+from rehearsal.cluster import node as real_node
+from rehearsal.cluster.node import services, system
+from rehearsal.cluster.node.inside import Spec
 from rehearsal.processes import Processes, end_group
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+BINARIES = Path("/usr/local/bin")
+"""Where containerd and ctr are on a node."""
+_NAMESPACES = ("--mount", "--pid", "--fork")
+"""Without a /proc of its own: what the tests start on it is no process of the node's."""
 _SOCKET = "run/containerd/containerd.sock"
 _READY_SECONDS = 30.0
-_SETUP = """\
-set -e
-for folder in etc var/lib; do
-  mkdir -p "$1/$folder/upper" "$1/$folder/work"
-  mount -t overlay overlay \
-    -o "lowerdir=/$folder,upperdir=$1/$folder/upper,workdir=$1/$folder/work" "/$folder"
-done
-mount -t tmpfs tmpfs /run
-mkdir -p /etc/containerd /var/lib/containerd "$1/content" "$1/host"
-mount --bind "$1/content" /var/lib/containerd
-cat "$1/hosts" >/etc/hosts
-cat "$1/ca.crt" >>/etc/ssl/certs/ca-certificates.crt
-mount --rbind / "$1/host"
-touch "$1/ready"
-exec sleep infinity
-"""
-_SYSTEMCTL = """\
-#!/bin/sh
-# Stands in for systemd: `systemctl restart containerd`, and `show` of the unit's environment.
-if [ "$1" = show ]; then
-  [ "$3" != Environment ] || cat {folder}/environment 2>/dev/null
-  exit
-fi
-[ "$1 $2" = "stop containerd" ] || [ "$1 $2" = "restart containerd" ] || exit 1
-echo "$1" >>{folder}/systemctl.log
-if [ -f {folder}/pid ]; then
-  pid=$(cat {folder}/pid)
-  kill -9 "$pid" 2>/dev/null
-  while grep -qs '^State:[^Z]*$' "/proc/$pid/status"; do sleep 0.02; done
-  rm -f {folder}/pid
-fi
-[ "$1" = restart ] || exit 0
-setsid {folder}/bin/containerd >>{folder}/containerd.log 2>&1 </dev/null &
-echo $! >{folder}/pid
-"""
 
 
 class NodeError(Exception):
     """An image cannot be pulled; the message says why."""
 
 
-def unavailable() -> str | None:
-    """Why no containerd can be run here; None where it can."""
-    if sys.platform != "linux":
-        return "needs Linux"
-    if os.geteuid() != 0:
-        return "needs root"
-    try:
-        tried = subprocess.run(
-            ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return "needs util-linux (unshare)"
-    return f"cannot mount: {tried.stderr.strip()}" if tried.returncode else None
-
-
 class ContainerdNode:
-    """A mount namespace with a containerd in it that can be reset, asked and restarted."""
+    """A node whose containerd can be reset, asked and restarted."""
 
     def __init__(
         self,
@@ -93,69 +44,64 @@ class ContainerdNode:
         hosts: Mapping[str, str],
         ca_certificate: Path,
     ) -> None:
-        """Make the namespace.
+        """Start it.
 
-        `folder` is its own, not on an overlay file system; `binaries` has containerd, ctr and the
-        shim. It resolves the names in `hosts` and trusts the authority. Raises ProcessError.
+        `folder` is its own; `binaries` has containerd, ctr and the shim. It resolves the names in
+        `hosts` and trusts the authority. Raises ProcessError.
         """
-        self._folder = folder
-        self.binaries.mkdir(parents=True)
-        for each in binaries.iterdir():
-            (self.binaries / each.name).symlink_to(each)
-        systemctl = self.binaries / "systemctl"
-        systemctl.write_text(_SYSTEMCTL.format(folder=folder))
-        systemctl.chmod(0o755)
         names = {"localhost": "127.0.0.1", **hosts}
+        (folder / "etc").mkdir()
         text = "".join(f"{address} {name}\n" for name, address in names.items())
-        (folder / "hosts").write_text(text)
-        shutil.copyfile(ca_certificate, folder / "ca.crt")
-        self._holder = processes.start(
-            "node",
-            ["unshare", "-m", "sh", "-c", _SETUP, "sh", folder],
-            ready=(folder / "ready").exists,
-        ).pid
+        (folder / "etc" / "hosts").write_text(text)
+        spec = Spec(
+            etc=str(folder / "etc"),
+            authority=str(ca_certificate),
+            programs=real_node.containerd_programs(binaries),
+            services=dict(real_node.CONTAINERD_SERVICE),
+            logs=str(processes.logs),
+        )
+        started = system.start(processes, "node", folder, spec, _NAMESPACES)
+        self._pid = started.pid
+        self.root = started.root
+        """Its root folder, as seen from outside, and on it as a Pod has it mounted."""
+        self._log = processes.logs / "real-node-containerd.log"
+        self._restarts_before = 0
+        manager = self.root / services.SOCKET.relative_to("/")
+        wait.until(manager.exists, f"{manager} is there", interval=0.05)
 
     @property
-    def root(self) -> Path:
-        """The node's root folder, as seen from outside its namespace."""
-        return Path(f"/proc/{self._holder}/root")
-
-    @property
-    def binaries(self) -> Path:
-        """The folder with its containerd and the replacement of systemctl."""
-        return self._folder / "bin"
-
-    @property
-    def host_folder(self) -> Path:
-        """Where, inside its namespace, its root is mounted again, as a Pod mounts it."""
-        return self._folder / "host"
+    def environment(self) -> Path:
+        """What its systemd says of the environment of containerd's unit."""
+        return self.root / services.ENVIRONMENT.relative_to("/")
 
     @property
     def restarts(self) -> int:
         """How often containerd was restarted since the last reset."""
-        try:
-            return (self._folder / "systemctl.log").read_text().count("restart")
-        except FileNotFoundError:
-            return 0
+        return self._all_restarts() - self._restarts_before
+
+    def _all_restarts(self) -> int:
+        return self._log.read_text().count("systemctl restart containerd\n")
 
     def reset(self, config: str | None, files: Mapping[str, str] | None = None) -> None:
         """Bring it to a state: config.toml's text (None: no such file), more files in /etc.
 
         `files` are by path under /etc/containerd. containerd runs afterwards, freshly started.
         """
-        self.run(["systemctl", "stop", "containerd"])
+        self._systemctl("stop")
         etc = self.root / "etc/containerd"
         for each in etc.iterdir():
             shutil.rmtree(each) if each.is_dir() else each.unlink()
-        if config is not None:
-            (etc / "config.toml").write_text(config)
-        for name, text in (files or {}).items():
+        texts = {**(files or {}), **({} if config is None else {"config.toml": config})}
+        for name, text in texts.items():
             path = etc / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        self.run(["systemctl", "restart", "containerd"])
+        self._systemctl("restart")
         self.wait_ready()
-        (self._folder / "systemctl.log").unlink(missing_ok=True)
+        self._restarts_before = self._all_restarts()
+
+    def _systemctl(self, verb: str) -> None:
+        assert services.ask([verb, "containerd"], self.root) is None
 
     def run(
         self,
@@ -165,7 +111,7 @@ class ContainerdNode:
         stdin: str | None = None,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the node; its PATH has containerd's folder first."""
+        """Run a command on the node."""
         process = self.start(command, environment=environment)
         try:
             out, err = process.communicate(stdin, timeout=timeout)
@@ -178,15 +124,14 @@ class ContainerdNode:
         self, command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Start a command on the node, in a session of its own."""
-        path = os.pathsep.join((str(self.binaries), "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
         return subprocess.Popen(
-            ["nsenter", "-t", str(self._holder), "-m", "--", *map(str, command)],
+            ["nsenter", f"--target={self._pid}", "--mount", "--", *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd="/",
-            env={"PATH": path, **(environment or {})},
+            env={"PATH": PATH, **(environment or {})},
             start_new_session=True,
         )
 
@@ -199,7 +144,7 @@ class ContainerdNode:
 
         wait.until(
             answers,
-            f"containerd answers; see {self._folder}/containerd.log",
+            f"containerd answers; see {self._log}",
             timeout=_READY_SECONDS,
             interval=0.05,
             ignoring=grpc.RpcError,

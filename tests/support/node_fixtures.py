@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -25,19 +26,17 @@ from rehearsal.parts.build import obtain
 from rehearsal.parts.debian import PackageError
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
-from tests.support.containerd import ContainerdNode, unavailable
+from tests.support.containerd import ContainerdNode
 from tests.support.machine import need
 from tests.support.node_stage import (
     FRESH,
     NAMESPACES,
     Node,
-    Relay,
     Scripted,
     World,
     Worlds,
-    loopback_address,
 )
-from tests.support.servers import serving
+from tests.support.servers import loopback_address, serving
 from tests.support.volcengine_stage import Upstreams, config_of, proxy_of, run_emulator
 
 
@@ -46,16 +45,13 @@ def _worlds(
     upstream: Upstreams, folder: Path, auth: AuthMode, hosts: Sequence[str]
 ) -> Iterator[dict[str, World]]:
     """A proxy registry of each host, which takes its login in one of the ways; by host."""
-    reason = unavailable()
-    need(f"a real containerd {reason}" if reason else None)
+    need(real_node.supported(in_a_cluster=False))
     addresses = {host: loopback_address() for host in hosts}
     plane = upstream.data_plane(folder, addresses=list(addresses.values()), port=443, auth=auth)
     with ExitStack() as stack:
         api = stack.enter_context(run_emulator(config_of(data_plane=plane)))
         found = {}
         for host, address in addresses.items():
-            at, _, port = upstream.by_host[host].url.removeprefix("https://").partition(":")
-            relay = stack.enter_context(serving(Relay(loopback_address(), (at, int(port)))))
             name = "mirror" if host == DOCKER_HUB else host.partition(".")[0]
             own = {} if host == DOCKER_HUB else {"ProxyCache": proxy_of(host)}
             password = f"Passw0rd-{name}"
@@ -67,7 +63,7 @@ def _worlds(
                 domain=login.domain,
                 username=login.username,
                 proxy_address=address,
-                upstream=relay,
+                upstream=upstream.by_host[host],
                 ca_certificate=upstream.authority.certificate,
                 access_log=folder / login.domain / "access.log",
                 passwords=[password],
@@ -177,21 +173,13 @@ def containerd(
     """
     binaries = binaries_of(request.param)
     folder = Path(tempfile.mkdtemp(prefix="node-"))
-    hosts = {
-        name: address
-        for host, each in worlds.items()
-        for name, address in (
-            (each.domain, each.proxy_address),
-            ("registry-1.docker.io" if host == DOCKER_HUB else host, each.upstream.address),
-        )
-    }
+    hosts = {each.domain: each.proxy_address for each in worlds.values()}
+    for host, each in worlds.items():
+        name = "registry-1.docker.io" if host == DOCKER_HUB else host
+        hosts[name] = str(urlsplit(each.upstream.url).hostname)
     with Processes(folder) as processes:
         authority = worlds[DOCKER_HUB].ca_certificate
-        node = ContainerdNode(processes, folder, binaries, hosts, authority)
-        try:
-            yield node
-        finally:
-            node.run(["systemctl", "stop", "containerd"])
+        yield ContainerdNode(processes, folder, binaries, hosts, authority)
     shutil.rmtree(folder)
 
 

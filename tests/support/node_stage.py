@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import base64
-import itertools
-import secrets
 import shutil
 import signal
-import socket
-import socketserver
 import subprocess
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,8 +17,9 @@ from typing import Any
 from rehearsal import wait
 from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.cloud.registries.images import DOCKER_HUB
+from rehearsal.cloud.registries.upstream import Upstream
 from rehearsal.locations import CHECKOUT
-from tests.support.containerd import ContainerdNode
+from tests.support.containerd import BINARIES, PATH, ContainerdNode
 from tests.support.volcengine_stage import RunningEmulator
 
 NODE_SCRIPT = CHECKOUT / "nodes" / "node.sh"
@@ -37,46 +33,6 @@ NAMESPACES: Mapping[str, Mapping[str, str]] = {
     "ghcr.io": {"stefanprodan": "Private"},
 }
 """The upstreams that have a proxy, and what it serves of them."""
-_numbers = itertools.count(2)
-_NETWORK = f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
-
-
-def loopback_address() -> str:
-    """An address of loopback for a server on port 443, another one each time."""
-    return f"{_NETWORK}.{next(_numbers)}"
-
-
-class Relay(socketserver.ThreadingTCPServer):
-    """Port 443 of an upstream, in front of the registry that plays it; counts who comes."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, address: str, target: tuple[str, int]) -> None:
-        self.address = address
-        self.target = target
-        self.connections = 0
-        super().__init__((address, 443), _RelayHandler)
-
-
-class _RelayHandler(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        assert isinstance(self.server, Relay)
-        self.server.connections += 1
-        with socket.create_connection(self.server.target) as far:
-            back = threading.Thread(target=_copy, args=(far, self.request), daemon=True)
-            back.start()
-            _copy(self.request, far)
-            back.join()
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while chunk := source.recv(65536):
-            sink.sendall(chunk)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
 
 
 class Scripted(ThreadingHTTPServer):
@@ -123,7 +79,7 @@ class World:
     domain: str
     username: str
     proxy_address: str
-    upstream: Relay
+    upstream: Upstream
     ca_certificate: Path
     access_log: Path
     passwords: list[str]
@@ -136,6 +92,10 @@ class World:
             for each in read_log(self.access_log)
             if "/manifests/" in each.path and each.agent.startswith("containerd/")
         ]
+
+    def asked_upstream(self) -> int:
+        """How many requests of containerd the upstream has answered itself."""
+        return self.upstream.log.read_text().count('"containerd/')
 
     def fault(self, kind: str | None, **settings: Any) -> None:
         """Put a fault of the proxy in force; None heals it."""
@@ -186,7 +146,7 @@ class Node:
     def pod_settings(self, **more: str) -> dict[str, str]:
         """The environment of pod.sh in a Pod on the node."""
         return {
-            "POD_NODE_ROOT": str(self.containerd.host_folder),
+            "POD_NODE_ROOT": str(self.containerd.root),
             "POD_RUN": str(self.run_folder),
             "POD_PROXIES": "\n".join(f"{each} {self.world.domain} {self.login}" for each in HOSTS),
             "POD_IMAGE": f"{self.world.domain}/library/busybox:latest",
@@ -204,7 +164,7 @@ class Node:
         """The Pod's shell: a busybox that has its own programs and no others."""
         if self.shell == "/bin/sh":
             return ["sh"]
-        return ["env", f"PATH={self.containerd.binaries}", self.shell, "sh"]
+        return ["env", "PATH=/nonexistent", self.shell, "sh"]
 
     def step(self, **more: str) -> str:
         """One step of pod.sh, as in a Pod on the node; what it found."""
@@ -270,14 +230,14 @@ class Node:
         counter = folder / "count"
         counter.write_text("0")
         for name in ("mv", "cp", "mkdir", "rm", "rmdir", "chmod", "curl", "systemctl", *also):
-            own = self.containerd.binaries / name
-            real = own if own.exists() else Path(shutil.which(name) or f"/usr/bin/{name}")
+            own = self.containerd.root / BINARIES.relative_to("/") / name
+            real = BINARIES / name if own.exists() else shutil.which(name) or f"/usr/bin/{name}"
             shim = folder / name
             shim.write_text(
                 _SHIM.format(counter=counter, words=words, real=real, name=name, kill_at=kill_at)
             )
             shim.chmod(0o755)
-        return {"PATH": f"{folder}:{self.containerd.binaries}:/usr/sbin:/usr/bin:/sbin:/bin"}
+        return {"PATH": f"{folder}:{PATH}"}
 
     def count_steps(self, folder: Path, mode: str, **more: str) -> int:
         """How many such commands a run of this mode makes; the node is as before afterwards."""
@@ -299,7 +259,6 @@ class Node:
     @contextmanager
     def small_disk(self) -> Iterator[Callable[[], None]]:
         """The node's /etc/containerd on a small file system; yields what fills it up."""
-        seen_by_pods = f"{self.containerd.host_folder}/etc/containerd"
 
         def fill() -> None:
             with suppress(OSError), (self.config.parent / "filler").open("wb", 0) as filler:
@@ -312,12 +271,9 @@ class Node:
             mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", "/etc/containerd"]
             assert self.containerd.run(mount).returncode == 0
             try:
-                bind = ["mount", "--bind", "/etc/containerd", seen_by_pods]
-                assert self.containerd.run(bind).returncode == 0
                 shutil.copytree(kept, self.config.parent, dirs_exist_ok=True)
                 yield fill
             finally:
-                self.containerd.run(["umount", seen_by_pods])
                 self.containerd.run(["umount", "/etc/containerd"])
 
     def pulled_through_the_proxy(self, image: str = IMAGE) -> bool:

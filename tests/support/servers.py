@@ -1,7 +1,9 @@
-"""Serving in a thread."""
+"""Servers in threads, and addresses for them."""
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -10,6 +12,15 @@ from typing import TypeVar
 
 from rehearsal.cloud.registries.certificates import ServerCertificate
 from rehearsal.cloud.registries.serving import server_context
+
+_numbers = itertools.count(2)
+_NETWORK = f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(250)}"
+
+
+def loopback_address() -> str:
+    """An address of loopback for a server on port 443, another one each time."""
+    return f"{_NETWORK}.{next(_numbers)}"
+
 
 Server = TypeVar("Server", bound=socketserver.TCPServer)
 

@@ -6,6 +6,7 @@ volcengine_stage.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.parts.build import obtain
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
+from tests.support.servers import loopback_address
 from tests.support.volcengine_stage import (
     RunningEmulator,
     Stage,
@@ -68,9 +70,12 @@ def binaries() -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstreams]:
-    """Running upstream registries: Docker Hub's and ghcr.io's."""
+    """Running upstream registries: Docker Hub's and ghcr.io's, on port 443 for root."""
     folder = tmp_path_factory.mktemp("upstream")
-    hosts = dict.fromkeys((DOCKER_HUB, "ghcr.io"), "127.0.0.1:0")
+    hosts = {
+        host: "127.0.0.1:0" if os.geteuid() else f"{loopback_address()}:443"
+        for host in (DOCKER_HUB, "ghcr.io")
+    }
     with Processes(folder / "logs") as processes:
         authority = Authority.create(folder / "authority")
         yield Upstreams.start(processes, folder, authority, hosts)

@@ -12,19 +12,23 @@ from rehearsal.cluster.node.busybox import publish_busybox
 from rehearsal.cluster.node.configuration import Containerd, Programs
 from rehearsal.cluster.node.network import Network
 from rehearsal.cluster.node.node import (
+    CONTAINERD_SERVICE,
     LABELS,
     NAME,
     TAINT,
     RealNode,
     clear,
     containerd_binary,
+    containerd_programs,
     cut_off,
     programs,
     start,
 )
 from rehearsal.cluster.node.support import supported
+from rehearsal.cluster.node.system import run
 
 __all__ = [
+    "CONTAINERD_SERVICE",
     "LABELS",
     "NAME",
     "TAINT",
@@ -34,9 +38,11 @@ __all__ = [
     "RealNode",
     "clear",
     "containerd_binary",
+    "containerd_programs",
     "cut_off",
     "programs",
     "publish_busybox",
+    "run",
     "start",
     "supported",
 ]

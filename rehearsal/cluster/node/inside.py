@@ -19,7 +19,7 @@ from pathlib import Path
 from rehearsal import wait
 from rehearsal.cluster.node import services
 
-_SCRATCH = Path("/run/real-node")
+_SCRATCH = services.FOLDER
 _COVERED = ("/etc", "/opt", "/usr", "/var")
 _OWN = ("/var/lib/containerd", "/var/lib/kubelet", "/var/lib/cni", "/etc/containerd", "/etc/cni")
 """Folders that start empty whatever the machine has there. containerd's could not be on an overlay
@@ -51,21 +51,21 @@ class Spec:
     """A folder whose content is laid over /etc."""
     authority: str
     """A certificate authority that everything on the node trusts, PEM."""
-    address: str
-    """The node's IPv4 address with its prefix length."""
-    service_address: str
-    """A further address, for the cluster's `kubernetes` Service."""
     programs: list[str]
     """Programs that are on everyone's PATH in the node, by their own names."""
     services: dict[str, list[str]]
     """Each service's command, in the order of starting."""
     logs: str
     """A folder for one log a service, `real-node-<service>.log`."""
+    address: str | None = None
+    """The node's IPv4 address with its prefix length; None: it has the machine's network."""
+    service_address: str | None = None
+    """A further address, for the cluster's `kubernetes` Service."""
 
 
 def main(spec: Spec) -> None:
     """Become the node; does not return."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     logs = {name: _open_log(Path(spec.logs) / f"real-node-{name}.log") for name in spec.services}
     etc = Path(spec.etc)
     files = {each.relative_to(etc): each.read_bytes() for each in etc.rglob("*") if each.is_file()}
@@ -74,10 +74,12 @@ def main(spec: Spec) -> None:
     _place(files)
     _trust(authority)
     _install(spec.programs)
-    _network(spec)
+    if spec.address:
+        _network(spec.address, f"{spec.service_address}/32")
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
+        "PYTHONPATH": os.environ["PYTHONPATH"],
     }
     services.Manager(spec.services, environment, logs).run()
 
@@ -136,7 +138,7 @@ def _install(programs: Iterable[str]) -> None:
     services.write_systemctl(Path("/usr/bin/systemctl"))
 
 
-def _network(spec: Spec) -> None:
+def _network(address: str, service_address: str) -> None:
     wait.until(
         lambda: "eth0" in (name for _, name in socket.if_nameindex()),
         "the node has its network",
@@ -144,8 +146,8 @@ def _network(spec: Spec) -> None:
         interval=0.02,
     )
     _run("ip", "link", "set", "lo", "up")
-    _run("ip", "addr", "add", f"{spec.service_address}/32", "dev", "lo")
-    _run("ip", "addr", "add", spec.address, "dev", "eth0")
+    _run("ip", "addr", "add", service_address, "dev", "lo")
+    _run("ip", "addr", "add", address, "dev", "eth0")
     _run("ip", "link", "set", "eth0", "up")
     settings = Path("/proc/sys/net/ipv4")
     (settings / "ip_forward").write_text("1")

@@ -2,7 +2,7 @@
 
     .1               the machine's end: API server and name server
     .2               the node
-    .3 to .10        registries that play upstreams, an address each
+    .32 to .63       registries that play upstreams, an address each
     .64 to .127      proxy registries, an address each
     .128 to .255     Pods
 
@@ -16,6 +16,7 @@ import ipaddress
 import json
 import secrets
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +51,19 @@ class Network:
         """The node's address."""
         return str(self.subnet[2])
 
+    def for_upstreams(self, hosts: Collection[str]) -> dict[str, str]:
+        """An address IP:443 of the machine for the registry that plays each upstream host.
+
+        Raises NetworkError when there are more of them than addresses.
+        """
+        addresses = list(self._upstreams)
+        if len(hosts) > len(addresses):
+            raise NetworkError(f"{len(addresses)} addresses for {len(hosts)} upstream hosts")
+        return {host: f"{addresses[index]}:443" for index, host in enumerate(hosts)}
+
     @property
-    def upstreams(self) -> tuple[str, ...]:
-        """Addresses of the machine for the registries that play upstreams."""
-        return tuple(str(self.subnet[number]) for number in range(3, 11))
+    def _upstreams(self) -> ipaddress.IPv4Network:
+        return tuple(self.subnet.subnets(prefixlen_diff=3))[1]
 
     @property
     def registries(self) -> tuple[str, ...]:
@@ -84,11 +94,10 @@ class Network:
             for link in (network.name, network.peer):  # whose it is, for whoever finds it
                 _ip("link set", link, "alias", str(folder)[-_ALIAS_LENGTH:])
             _ip(f"addr add {network.host}/24 dev {network.name}")
-            for address in network.upstreams:
-                _ip(f"addr add {address}/32 dev {network.name}")
             _ip(f"link set {network.name} up")
             # Addresses that are local without being listed one by one; gone with the device.
-            _ip(f"route add local {_quarter(network.subnet, 1)} dev {network.name}")
+            for addresses in (network._upstreams, _quarter(network.subnet, 1)):
+                _ip(f"route add local {addresses} dev {network.name}")
         except NetworkError:
             network.remove()
             raise

@@ -7,12 +7,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import psutil
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
@@ -23,11 +22,12 @@ from rehearsal.cluster.control_plane import (
     client_of,
 )
 from rehearsal.cluster.node import cgroups, configuration, name_server
+from rehearsal.cluster.node import system as systems
 from rehearsal.cluster.node.configuration import Containerd, Programs
 from rehearsal.cluster.node.inside import Spec
 from rehearsal.cluster.node.network import Network
 from rehearsal.cluster.node.support import NAMESPACES
-from rehearsal.locations import CHECKOUT, write_private
+from rehearsal.locations import CHECKOUT
 from rehearsal.parts import debian
 from rehearsal.parts.build import Profile, obtain
 from rehearsal.parts.debian import PackageError
@@ -40,11 +40,12 @@ LABELS: Mapping[str, str] = {"type": "real"}
 """The node's label; kwok's nodes have `type=kwok`."""
 TAINT = "rehearsal/node=real:NoSchedule"
 """A taint for start(): only Pods that tolerate it then come to the node."""
+CONTAINERD_SERVICE: Mapping[str, list[str]] = {"containerd": ["/usr/local/bin/containerd"]}
+"""The service of containerd, from containerd_programs()."""
 PARTS = ("kubernetes",)
 """The parts a node is started from, beside containerd's."""
 
 _READY_SECONDS = 90.0
-_FORK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,11 @@ def containerd_binary(
     return found
 
 
+def containerd_programs(folder: Path) -> list[str]:
+    """The programs of containerd that a node has on its PATH, from the folder they are in."""
+    return [str(folder / name) for name in ("containerd", "containerd-shim-runc-v2", "ctr")]
+
+
 def start(
     processes: Processes,
     has: Programs,
@@ -145,20 +151,15 @@ def start(
         plane=plane,
         cgroup=cgroup,
     )
-    containerd = has.containerd.parent
     spec = Spec(
         etc=str(etc),
         authority=str(plane.authority),
         address=f"{network.node}/25",
         service_address=SERVICE_ADDRESS,
-        programs=[
-            *(str(containerd / name) for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
-            str(has.runc),
-        ],
+        programs=[*containerd_programs(has.containerd.parent), str(has.runc)],
         services=_services(has, network, plane, taints),
         logs=str(processes.logs),
     )
-    write_private(folder / "spec.json", json.dumps(asdict(spec), indent=1))
     # A file in the folder: what a killed rehearsal leaves is found by its folder's name.
     names = folder / "name-server.json"
     names.write_text(json.dumps({"address": network.host, "names_url": names_url}))
@@ -170,18 +171,10 @@ def start(
     )
     try:
         cgroups.create(cgroup)
-        outer = processes.start(
-            NAME,
-            [
-                *("unshare", *NAMESPACES, "--kill-child"),
-                *(sys.executable, "-m", "rehearsal.cluster.node.inside", folder / "spec.json"),
-            ],
-            environment={"PYTHONPATH": str(CHECKOUT)},
-        )
-        pid = _first_process(outer, processes.logs)
-        (folder / "pid").write_text(f"{pid}\n")
-        network.give(pid)
-        _await_ready(outer, plane, processes.logs)
+        system = systems.start(processes, NAME, folder, spec, NAMESPACES)
+        (folder / "pid").write_text(f"{system.pid}\n")
+        network.give(system.pid)
+        _await_ready(system.outer, plane, processes.logs)
     except BaseException:
         processes.stop(NAME)
         processes.stop("name-server")
@@ -190,7 +183,7 @@ def start(
     return RealNode(
         name=NAME,
         containerd=has.version,
-        pid=pid,
+        pid=system.pid,
         network=network,
         cgroup=cgroup,
         processes=processes,
@@ -206,9 +199,7 @@ def cut_off(pid: int, addresses: Collection[str]) -> Iterator[None]:
 
     def change(verb: str) -> None:
         for address in addresses:
-            enter = ["nsenter", "--net", f"--target={pid}"]
-            route = ["ip", "route", verb, "unreachable", f"{address}/32"]
-            subprocess.run([*enter, *route], check=True, capture_output=True)
+            systems.run(pid, "ip", "route", verb, "unreachable", f"{address}/32", check=True)
 
     change("replace")
     try:
@@ -238,7 +229,7 @@ def _services(
     labels = ",".join(f"{key}={value}" for key, value in LABELS.items())
     api_server = urlsplit(plane.url)
     return {
-        "containerd": ["/usr/local/bin/containerd"],
+        **CONTAINERD_SERVICE,
         "service-address": [
             *(sys.executable, "-m", "rehearsal.cluster.node.service_address", SERVICE_ADDRESS),
             *(str(api_server.hostname), str(api_server.port)),
@@ -253,20 +244,6 @@ def _services(
             f"--register-with-taints={','.join(taints)}",
         ],
     }
-
-
-def _first_process(outer: subprocess.Popen[bytes], logs: Path) -> int:
-    """The process `unshare` has started in the new namespaces. Raises ProcessError."""
-    children: list[psutil.Process] = []
-
-    def started() -> bool:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children.extend(psutil.Process(outer.pid).children())
-        return bool(children)
-
-    log = logs / f"{NAME}.log"
-    await_ready(outer, started, name=NAME, log=log, timeout=_FORK_SECONDS)
-    return int(children[0].pid)
 
 
 def _await_ready(outer: subprocess.Popen[bytes], plane: ControlPlane, logs: Path) -> None:

@@ -13,7 +13,7 @@ from rehearsal.parts import debian
 NAMESPACES = ("--mount", "--net", "--pid", "--fork", "--mount-proc")
 """What `unshare` gives a node."""
 
-_TOOLS = ("unshare", "mount", "ip")
+_TOOLS = ("unshare", "mount")
 _OVERLAY = """\
 mount -t tmpfs tmpfs /run
 mkdir /run/upper /run/work
@@ -30,19 +30,21 @@ _TRIALS = (
 )
 
 
-def supported() -> str | None:
+def supported(*, in_a_cluster: bool = True) -> str | None:
     """Why this machine cannot have a real node, in one line; None if it can.
 
-    All that is tried is tried in namespaces that end with it, and in a cgroup that is removed.
+    Without `in_a_cluster`: one with containerd alone, in the machine's network. All that is tried
+    is tried in namespaces that end with it, and in a cgroup that is removed.
     """
     if not sys.platform.startswith("linux"):
         return f"a real node needs Linux, this is {sys.platform}"
     if os.geteuid() != 0:
         return "a real node needs root"
-    missing = [tool for tool in (*_TOOLS, *debian.TOOLS) if shutil.which(tool) is None]
+    tools = (*_TOOLS, "ip", *debian.TOOLS) if in_a_cluster else _TOOLS
+    missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
         return f"a real node needs {', '.join(missing)} on PATH"
-    for what, script in _TRIALS:
+    for what, script in _TRIALS if in_a_cluster else _TRIALS[:-1]:
         tried = subprocess.run(
             ["unshare", *NAMESPACES, "sh", "-ec", script],
             capture_output=True,
@@ -51,5 +53,5 @@ def supported() -> str | None:
         )
         if tried.returncode != 0:
             return f"a real node needs {what}: {' '.join(tried.stderr.split())}"
-    reason = cgroups.unusable()
+    reason = cgroups.unusable() if in_a_cluster else None
     return f"a real node needs a cgroup of its own: {reason}" if reason else None
