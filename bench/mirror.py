@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,12 +15,13 @@ from bench.pods import Pods
 from components.labels import NODES_NAMESPACE
 from components.node_mirror import DAEMON_SET, SCRIPTS
 from rehearsal import wait
-from rehearsal.cloud.registries.access_log import AccessRecord, Cache, read_log
+from rehearsal.cloud.registries.access_log import AccessRecord, Cache
 from rehearsal.cloud.registries.client import PullClient
 from rehearsal.cloud.registries.images import SampleImage, publish
 from rehearsal.cluster import node as real_node
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
+from rehearsal.running import records_of
 from rehearsal.stage import Run, api_client
 
 NO_MIRROR = "no mirror"
@@ -130,9 +130,9 @@ class MirrorBench:
             image = self._image()
             if state == CACHED:
                 self._pull(image)
-            before = len(self._records())
+            before = len(records_of(self._run, self._domain))
             samples.append(clock(image))
-            self._check(state, image, self._records()[before:])
+            self._check(state, image, records_of(self._run, self._domain)[before:])
 
     def _check(self, state: str, image: str, records: list[AccessRecord]) -> None:
         """Whether the image came through the proxy in the states in which it should."""
@@ -181,13 +181,6 @@ class MirrorBench:
             names_url=self._run.names_proxy,
             ca_certificate=self._run.authority,
         ).pull(f"{self._domain}/library/{image}")
-
-    def _records(self) -> list[AccessRecord]:
-        registries = httpx.get(f"http://{self._run.volcengine}/-/registries", trust_env=False)
-        (log,) = (
-            each["access_log"] for each in registries.json() if each["domain"] == self._domain
-        )
-        return read_log(Path(log))
 
     def _fault(self, kind: str | None) -> None:
         """Put a fault of the proxy in force; None heals it."""

@@ -6,17 +6,15 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from kubernetes import client
 from rich.table import Table
 
 from rehearsal import running, wait
 from rehearsal.admit import admit
-from rehearsal.cloud.registries.access_log import AccessRecord, Cache, parse_line
+from rehearsal.cloud.registries.access_log import AccessRecord, Cache
 from rehearsal.cloud.registries.client import PullClient, PullError, RegistryLogin
 from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cluster import node as real_node
@@ -25,6 +23,7 @@ from rehearsal.deploy.stack import stack_config
 from rehearsal.errors import RehearsalError
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
+from rehearsal.running import by_containerd, records_of
 from rehearsal.stage import Run, api_client
 
 _POD_SECONDS = 60
@@ -210,12 +209,12 @@ def _prove_pull(
     """Pull an image twice: through the proxy, then from its cache."""
     progress.say(f"\npulling {image}")
     for attempt, wanted in (("first", None), ("second", Cache.HIT)):
-        before = len(_records(run, login.domain))
+        before = len(records_of(run, login.domain))
         try:
             digest = puller.pull(image, login)
         except PullError as error:
             raise ProofError(f"{image} cannot be pulled: {error}") from error
-        served = _content(_records(run, login.domain)[before:])
+        served = _content(records_of(run, login.domain)[before:])
         if not served:
             raise ProofError(f"{image} was pulled, but its proxy's access log does not show it")
         progress.say(f"  {attempt} pull, {digest}")
@@ -250,9 +249,9 @@ def _prove_running(
     behind = [str(urlsplit(url).hostname) for url in run.upstreams.values()]
     with real_node.cut_off(node, behind):
         for way, image, domain, options in ways:
-            before = len(_records(run, domain))
+            before = len(records_of(run, domain))
             ran = running.run(api_client(run), image, **options)
-            pulled = running.by_containerd(_records(run, domain)[before:])
+            pulled = by_containerd(records_of(run, domain)[before:])
             if not any("/blobs/" in each.path for each in _content(pulled)):
                 raise ProofError(f"{way}: {image} runs, but its proxy did not serve its content")
             progress.say(f"\n{way}: {image} is Ready on the real node after {ran.seconds:.1f} s")
@@ -264,10 +263,3 @@ def _prove_running(
 def _content(records: Sequence[AccessRecord]) -> list[AccessRecord]:
     """The requests that carried content: manifests and blobs."""
     return [each for each in records if each.method == "GET" and each.cache is not Cache.NONE]
-
-
-def _records(run: Run, domain: str) -> list[AccessRecord]:
-    registries = httpx.get(f"http://{run.volcengine}/-/registries", trust_env=False).json()
-    (log,) = (Path(each["access_log"]) for each in registries if each["domain"] == domain)
-    lines = log.read_text().splitlines() if log.is_file() else []
-    return [parse_line(line) for line in lines]

@@ -11,8 +11,9 @@ from typing import Any
 from kubernetes import client
 
 from rehearsal import wait
-from rehearsal.cloud.registries.access_log import AccessRecord
+from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.cluster import node as real_node
+from rehearsal.stage import Run
 
 _SECONDS = 60.0
 _TOLERATION = {"key": real_node.TAINT.partition("=")[0], "operator": "Exists"}
@@ -85,6 +86,11 @@ def run(
         return wait.until(ready, f"a Pod of {image} is Ready on the real node", timeout=_SECONDS)
     finally:
         client.AppsV1Api(api).delete_namespaced_deployment(app, namespace)
+
+
+def records_of(run: Run, domain: str) -> list[AccessRecord]:
+    """What a proxy registry has logged so far."""
+    return read_log(run.folder / "proxies" / domain / "access.log")
 
 
 def by_containerd(records: Sequence[AccessRecord]) -> list[AccessRecord]:

@@ -16,7 +16,6 @@ import yaml
 from kubernetes import client
 
 from rehearsal import cli, wait
-from rehearsal.cloud.registries.access_log import read_log
 from rehearsal.cluster import chart
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.kyverno import ADMISSION
@@ -24,6 +23,7 @@ from rehearsal.cluster.node import Containerd, Network, cgroups
 from rehearsal.deploy.stack import outputs_of
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
+from rehearsal.running import by_containerd, records_of
 from rehearsal.stage import CHART, Run, api_client
 from tests.support.machine import Machine, need, processes_with
 from tests.support.rehearsals import interrupted_at, ran, rehearsal, run_of, up_interrupted_at
@@ -79,11 +79,10 @@ def test_every_image_of_kyvernos_release_is_pulled_through_the_proxy_with_no_oth
         behind = [str(urlsplit(url).hostname) for url in run.upstreams.values()]
         with real_node.cut_off(run.node, behind):
             _pull_all(run, images)
-        log = read_log(run.folder / "proxies" / domain / "access.log")
         pulled = {
             each.path
-            for each in log
-            if (each.method, each.status) == ("GET", 200) and each.agent.startswith("containerd/")
+            for each in by_containerd(records_of(run, domain))
+            if (each.method, each.status) == ("GET", 200)
         }
         for image in images:
             repository = image.removeprefix(f"{domain}/").partition(":")[0]

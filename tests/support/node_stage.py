@@ -19,6 +19,7 @@ from rehearsal.cloud.registries.access_log import AccessRecord, read_log
 from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cloud.registries.upstream import Upstream
 from rehearsal.locations import CHECKOUT
+from rehearsal.running import by_containerd
 from tests.support.containerd import BINARIES, PATH, ContainerdNode
 from tests.support.volcengine_stage import RunningEmulator
 
@@ -87,11 +88,8 @@ class World:
 
     def records(self) -> list[AccessRecord]:
         """What the proxy logged so far of content that containerd asked for."""
-        return [
-            each
-            for each in read_log(self.access_log)
-            if "/manifests/" in each.path and each.agent.startswith("containerd/")
-        ]
+        by_nodes = by_containerd(read_log(self.access_log))
+        return [each for each in by_nodes if "/manifests/" in each.path]
 
     def asked_upstream(self) -> int:
         """How many requests of containerd the upstream has answered itself."""
