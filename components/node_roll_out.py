@@ -23,6 +23,8 @@ class RollOut:
     """How many nodes are to have a Pod; None until Kubernetes has looked at the DaemonSet."""
     pods: int
     """How many have one."""
+    updated: int
+    """How many have one of the newest version."""
     missing: Mapping[str, str]
     """The nodes that are not served, each with its reason."""
 
@@ -51,7 +53,7 @@ def await_nodes(
     reason = "nothing is known of them"
     while True:
         try:
-            found = look(api, namespace, daemon_set)
+            found = look(api, namespace, daemon_set, exclude)
         except ApiServerError as error:
             reason = f"they could not be looked at: {error}"
         else:
@@ -71,14 +73,20 @@ def await_nodes(
 
 
 def describe(found: RollOut) -> str:
-    """The nodes that are not served, a line each."""
-    if found.missing:
-        return "".join(f"\n  {node}: {why}" for node, why in sorted(found.missing.items()))
-    return f"{found.pods} of {found.wanted or 'the'} nodes have a Pod of the DaemonSet"
+    """The nodes that are not served, a line each, and whether they hold an update of the others."""
+    if not found.missing:
+        return f"{found.pods} of {found.wanted or 'the'} nodes have a Pod of the DaemonSet"
+    lines = [f"{node}: {why}" for node, why in sorted(found.missing.items())]
+    if found.wanted is not None and found.updated < found.wanted:
+        lines.append(
+            f"the update has reached {found.updated} of {found.wanted} nodes, and goes on when"
+            " these are ready, or with a nodeMirror.maxUnavailable above their number"
+        )
+    return "".join(f"\n  {each}" for each in lines)
 
 
-def look(api: ApiServer, namespace: str, daemon_set: str) -> RollOut:
-    """What the DaemonSet, its Pods and their events say now.
+def look(api: ApiServer, namespace: str, daemon_set: str, exclude: str) -> RollOut:
+    """What the DaemonSet, its Pods and their events say now; `exclude` as in await_nodes().
 
     Raises:
         ApiServerError: when the API server does not answer, or refuses.
@@ -87,20 +95,42 @@ def look(api: ApiServer, namespace: str, daemon_set: str) -> RollOut:
     found = api.get(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{daemon_set}")
     status, metadata = found.get("status") or {}, found["metadata"]
     seen = status.get("observedGeneration") == metadata["generation"]
-    pods = [
+    every = [
         each
         for each in api.get(f"{core}/pods")["items"]
         if metadata["uid"]
         in {owner["uid"] for owner in each["metadata"].get("ownerReferences", ())}
-        and "deletionTimestamp" not in each["metadata"]
     ]
+    pods = [each for each in every if "deletionTimestamp" not in each["metadata"]]
+    wanted = status.get("desiredNumberScheduled", 0) if seen else None
+    leaving = {_node_of(each) for each in every} - {_node_of(each) for each in pods}
     waiting = [each for each in pods if not _is_ready(each)]
     events = api.get(f"{core}/events")["items"] if waiting else []
     return RollOut(
-        wanted=status.get("desiredNumberScheduled", 0) if seen else None,
+        wanted=wanted,
         pods=len(pods),
-        missing={_node_of(each): _reason(each, events) for each in waiting},
+        updated=status.get("updatedNumberScheduled", 0),
+        missing={
+            **{
+                each: "its Pod from before does not end; is the node Ready?"
+                for each in leaving
+                if _takes_part(api, each, exclude)
+            },
+            **{_node_of(each): _reason(each, events) for each in waiting},
+        },
     )
+
+
+def _takes_part(api: ApiServer, node: str, exclude: str) -> bool:
+    """Whether a node is there, and not left out by the label."""
+    try:
+        labels = api.get(f"/api/v1/nodes/{node}")["metadata"].get("labels") or {}
+    except ApiServerError as error:
+        if error.status == 404:
+            return False
+        raise
+    key, _, value = exclude.partition("=")
+    return bool(labels.get(key) != value)
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

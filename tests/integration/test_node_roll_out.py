@@ -12,6 +12,7 @@ from components.api_server import ApiServer
 from components.labels import NODES_NAMESPACE
 from components.node_mirror import DAEMON_SET, EXCLUDE_LABEL
 from components.node_roll_out import await_nodes
+from rehearsal import wait
 from rehearsal.cloud.registries.client import RegistryLogin
 from tests.support.harness import Cluster
 from tests.support.programs import roll_out_node_mirror
@@ -106,6 +107,30 @@ def test_a_node_that_is_refused_is_named_with_its_reason_and_not_waited_for(
     with pytest.raises(pulumi.RunError, match=f"node-a: {reason}"):
         wait_for_nodes(api_server, seconds=60)
     core.delete_namespaced_pod(pod.metadata.name, NODES_NAMESPACE, grace_period_seconds=0)
+    wait_for_nodes(api_server)
+
+
+def test_an_update_names_the_node_that_holds_it_and_how_far_it_came(
+    cluster: Cluster, api_server: ApiServer
+) -> None:
+    make_node(cluster, "dead-2", {})
+    with pytest.raises(pulumi.RunError, match="dead-2: its Pod does not run"):
+        wait_for_nodes(api_server, seconds=5)
+    update: Any = {"spec": {"template": {"metadata": {"annotations": {"changed": "once"}}}}}
+    apps: Any = client.AppsV1Api(cluster.api)
+    at = (DAEMON_SET, NODES_NAMESPACE)
+    generation = apps.patch_namespaced_daemon_set(*at, update).metadata.generation
+
+    wait.until(
+        lambda: apps.read_namespaced_daemon_set(*at).status.observed_generation == generation,
+        "Kubernetes has looked at the update",
+    )
+    with pytest.raises(pulumi.RunError, match="dead-2: its Pod") as failed:
+        wait_for_nodes(api_server, seconds=2)
+    assert "node-a" not in str(failed.value)
+    assert "the update has reached 0 of 2 nodes" in str(failed.value)
+    assert "nodeMirror.maxUnavailable" in str(failed.value)
+    cluster.kubectl("delete", "node", "dead-2")
     wait_for_nodes(api_server)
 
 
