@@ -119,7 +119,9 @@ def cluster(folder: Path, progress: Progress) -> Iterator[Cluster]:
         processes = stack.enter_context(Processes(folder / "logs"))
         authority = Authority.create(folder / "authority")
         with progress.step("starting Kubernetes"):
-            plane = control_plane.start(processes, parts, folder / "plane", authority)
+            plane = control_plane.start(
+                processes, parts, folder / "plane", authority, environment={}
+            )
         with progress.step("starting a registry that plays Docker Hub"):
             hub, proxy = _start_hub(processes, folder, authority)
         with progress.step("starting Kyverno"):

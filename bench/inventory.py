@@ -158,7 +158,9 @@ def plane(folder: Path, progress: Progress) -> Iterator[control_plane.ControlPla
         processes = stack.enter_context(Processes(folder / "logs"))
         authority = Authority.create(folder / "authority")
         with progress.step("starting Kubernetes"):
-            found = control_plane.start(processes, parts, folder / "plane", authority)
+            found = control_plane.start(
+                processes, parts, folder / "plane", authority, environment={}
+            )
         connection = Connection(found)
         stack.callback(connection.close)
         for at in range(_NODES):

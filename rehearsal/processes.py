@@ -24,12 +24,13 @@ class ProcessError(RehearsalError):
 
 
 class Processes:
-    """The processes of one rehearsal. Leaving the context ends them, last started first."""
+    """The processes of one rehearsal. Leaving the context ends them."""
 
     def __init__(self, logs: Path) -> None:
         self.logs = logs
         logs.mkdir(parents=True, exist_ok=True)
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._disposable: set[int] = set()
 
     def start(
         self,
@@ -39,8 +40,11 @@ class Processes:
         ready: Callable[[], bool] = lambda: True,
         environment: Mapping[str, str] | None = None,
         timeout: float = 60,
+        disposable: bool = False,
     ) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own and wait until it is ready.
+
+        A disposable one is killed in the end and not asked: it is slow to end, and keeps nothing.
 
         Raises:
             ProcessError: when it ends, or is not ready in `timeout` seconds.
@@ -56,6 +60,8 @@ class Processes:
                 start_new_session=True,
             )
         self._started[name] = process
+        if disposable:
+            self._disposable.add(process.pid)
         await_ready(process, ready, name=name, log=log, timeout=timeout)
         return process
 
@@ -63,15 +69,19 @@ class Processes:
         """End one process and what it started; a name not running is no error."""
         process = self._started.pop(name, None)
         if process is not None:
-            end_group(process.pid)
+            end_groups(process.pid)
             process.wait()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in reversed(list(self._started)):
-            self.stop(name)
+        leaders = [process.pid for process in self._started.values()]
+        for leader in self._disposable.intersection(leaders):
+            _signal_group(leader, signal.SIGKILL)
+        end_groups(*leaders)
+        while self._started:
+            self._started.popitem()[1].wait()
 
 
 def await_ready(
@@ -100,24 +110,28 @@ def await_ready(
         raise ProcessError(str(error)) from error
 
 
-def end_group(leader: int) -> None:
-    """End a process group: ask, wait, then kill."""
-    members = []
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == leader:
-                members.append(process)
-        except (ProcessLookupError, PermissionError):
-            continue
+def end_groups(*leaders: int) -> None:
+    """End process groups, all at once: ask, wait, then kill."""
+    members = [each for each in psutil.process_iter() if _group_of(each) in leaders]
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(leader, signal.SIGCONT)
-            os.killpg(leader, sign)
-        except (ProcessLookupError, PermissionError):
-            return
+        for leader in leaders:
+            _signal_group(leader, signal.SIGCONT)
+            _signal_group(leader, sign)
         _, members = psutil.wait_procs(members, timeout=_GRACE_SECONDS)
         if not members:
             return
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 def end_all(processes: Sequence[psutil.Process]) -> None:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -116,7 +116,7 @@ def stage(
         CgroupError: when a process of the real node does not end.
     """
     parts = obtain(PARTS, progress)
-    prepare_chart(parts)
+    images = [*SAMPLE_IMAGES, *map(SampleImage.named, prepare_chart(parts))]
     with ExitStack() as stack:
         stack.callback(end_strays, folder)
         network = None
@@ -127,7 +127,9 @@ def stage(
         authority = Authority.create(folder / "authority")
         thread = stack.enter_context(ThreadPoolExecutor(1))
         with progress.step("starting Kubernetes, and upstream registries with sample images"):
-            starting = thread.submit(_start_upstreams, processes, parts, folder, authority, network)
+            starting = thread.submit(
+                _start_upstreams, processes, parts, folder, authority, images, network
+            )
             plane = control_plane.start(
                 processes,
                 parts,
@@ -196,18 +198,25 @@ def _interrupted(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
-def prepare_chart(parts: Mapping[str, Path]) -> None:
-    """Put the Kyverno chart where the rehearsal's stack file says, unless it is there."""
-    stamp = CHART.with_suffix(".of")
+def prepare_chart(parts: Mapping[str, Path]) -> list[str]:
+    """Put the Kyverno chart where the rehearsal's stack file says, unless it is there; its images.
+
+    The images are named as `chart.images` does.
+    """
+    prepared = CHART.with_suffix(".json")
     source = str(parts["chart"])
-    if CHART.is_dir() and stamp.is_file() and stamp.read_text() == source:
-        return
+    with suppress(FileNotFoundError):
+        known = json.loads(prepared.read_text())
+        if CHART.is_dir() and known["source"] == source:
+            return list(known["images"])
     RUNS.mkdir(exist_ok=True)
     partial = CHART.with_name(f"kyverno-chart.{secrets.token_hex(4)}")
     chart.of_parts(parts, partial)
+    images = chart.images(parts["helm"], partial)
     shutil.rmtree(CHART, ignore_errors=True)
     partial.rename(CHART)
-    stamp.write_text(source)
+    prepared.write_text(json.dumps({"source": source, "images": images}))
+    return images
 
 
 def _add_nodes(kubeconfig: Path) -> None:
@@ -228,10 +237,10 @@ def _start_upstreams(
     parts: Mapping[str, Path],
     folder: Path,
     authority: Authority,
+    images: Sequence[SampleImage],
     network: real_node.Network | None,
 ) -> dict[str, str]:
     """Start a registry for each host that there are images of; their URLs by host."""
-    images = [*SAMPLE_IMAGES, *map(SampleImage.named, chart.images(parts["helm"], CHART))]
     hosts = dict.fromkeys(each.host for each in images)
     addresses = network.for_upstreams(hosts) if network else dict.fromkeys(hosts, "127.0.0.1:0")
     urls = {

@@ -17,7 +17,7 @@ from rehearsal import wait
 from rehearsal.cluster import node as real_node
 from rehearsal.errors import RehearsalError
 from rehearsal.locations import CHECKOUT
-from rehearsal.processes import end_group, end_strays
+from rehearsal.processes import end_groups, end_strays
 from rehearsal.stage import Run
 
 _START_SECONDS = 3600.0
@@ -110,7 +110,7 @@ def _stop(supervisor: subprocess.Popen[bytes]) -> None:
         os.killpg(supervisor.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         supervisor.wait(_STOP_SECONDS)
-    end_group(supervisor.pid)
+    end_groups(supervisor.pid)
 
 
 def _remove(folder: Path) -> None:

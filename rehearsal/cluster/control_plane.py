@@ -32,6 +32,11 @@ REAL_NODE = "real-node"
 
 SERVICE_ADDRESS = "10.96.0.1"
 """The cluster's own Service, `kubernetes.default.svc`; port 443."""
+
+SELDOM_COLLECTED: Mapping[str, str] = {"GOGC": "400", "GOMEMLIMIT": "800MiB"}
+"""An API server's garbage collector at a third less CPU time for Kyverno's CRDs, as long as it
+holds less than 800 MiB."""
+
 _NOT_PLAYED = {
     "key": '.metadata.labels["app.kubernetes.io/component"]',
     "operator": "NotIn",
@@ -66,11 +71,13 @@ def start(
     node_selector: str = "",
     address: str = "127.0.0.1",
     options: Sequence[str] = (),
+    environment: Mapping[str, str] = SELDOM_COLLECTED,
 ) -> ControlPlane:
     """Start etcd, the API server, the controller manager, the scheduler and kwok.
 
     `node_selector` leaves nodes without that label to a real kubelet; `address` is the
-    IP address the API server serves on, `options` are further ones of the API server's.
+    IP address the API server serves on, `options` are further ones of the API server's,
+    and `environment` is its own.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     client_port, peer_port = free_port(), free_port()
@@ -88,8 +95,11 @@ def start(
             "--unsafe-no-fsync=true",
         ],
         ready=lambda: _healthy(f"{etcd}/health"),
+        disposable=True,
     )
-    plane = _start_api_server(processes, parts, folder, authority, etcd, address, options)
+    plane = _start_api_server(
+        processes, parts, folder, authority, etcd, address, options, environment
+    )
     _start_controllers(processes, parts, folder, plane)
     _start_kwok(processes, parts, folder, plane, node_selector)
     return plane
@@ -103,6 +113,7 @@ def _start_api_server(
     etcd: str,
     address: str,
     options: Sequence[str],
+    environment: Mapping[str, str],
 ) -> ControlPlane:
     port = free_port()
     names = ["127.0.0.1", "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", address]
@@ -154,8 +165,10 @@ def _start_api_server(
             "--profiling=false",
             *options,
         ],
+        environment=environment,
         ready=lambda: _healthy(f"{plane.url}/readyz", plane),
         timeout=90,
+        disposable=True,
     )
     return plane
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -108,19 +109,21 @@ class StandIn:
             if self._controller.serves_webhooks and wanted != self._running:
                 self._remove_webhooks()
             self._running = ""
-        if wanted:
+        if wanted and self._policies_are_served():
             self._start()
             self._running = wanted
 
     @retry(
         retry=retry_if_exception_type(ProcessError),
-        stop=stop_after_attempt(5),
+        stop=stop_after_attempt(20),
         wait=wait_fixed(1),
         reraise=True,
     )
     def bring_up(self) -> None:
-        """`step`, again while the controller ends: its rights may not be aggregated yet."""
+        """`step`, again until the controller runs: its rights may not be aggregated yet."""
         self.step()
+        if not self._running:
+            raise ProcessError(f"{self._controller.name} has no Deployment, or no policies to read")
 
     def kill(self) -> None:
         """End the process at once, as when its node dies: its webhooks stay registered."""
@@ -155,6 +158,21 @@ class StandIn:
                 }
                 return str(each.metadata.uid)
         return ""
+
+    def _policies_are_served(self) -> bool:
+        """Whether the API server serves the policies whose CRDs came with the Deployment.
+
+        A controller that does not find them looks again after 1, 2, 4 and 8 seconds.
+        """
+        api = client.CustomObjectsApi(self._api)
+        try:
+            for plural in ("policies", "clusterpolicies"):
+                api.list_cluster_custom_object("kyverno.io", "v1", plural, limit=1)
+        except client.ApiException as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        return True
 
     def _make_pods_ready(self) -> None:
         """Say of the Deployment's Pods, as a kubelet would, that the controller answers."""

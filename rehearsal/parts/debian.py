@@ -28,6 +28,7 @@ PACKAGES: Mapping[str, Mapping[str, str]] = {
 """Each package's programs and folders: name here, and path in the package."""
 TOOLS = ("apt-get", "dpkg-deb")
 """What fetching a package needs."""
+_APT_STATE = ("/var/lib/apt/lists", "/var/lib/dpkg/status")
 
 _URI = re.compile(r"'[^']+' (?P<file>(?P<name>[^_\s]+)_\S+) \d+ SHA256:(?P<digest>[0-9a-f]{64})")
 
@@ -57,7 +58,7 @@ def unpacked(names: Iterable[str], progress: Progress) -> dict[str, Path]:
     wanted = list(names)
     offered = {
         match["name"]: match
-        for match in _URI.finditer(_apt_get("download", "--print-uris", *wanted))
+        for match in _URI.finditer(_offered("download", *wanted))
     }
     found: dict[str, Path] = {}
     for name in wanted:
@@ -77,7 +78,7 @@ def unpacked_with_dependencies(name: str, progress: Progress) -> Path:
 
     Raises PackageError.
     """
-    listing = _apt_get("install", "--no-install-recommends", "--print-uris", name)
+    listing = _offered("install", "--no-install-recommends", name)
     files = sorted(match[1] for match in re.finditer(r"^'[^']+' (\S+) ", listing, re.MULTILINE))
     digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
     folder = cache() / "parts" / f"debian-{name}-and-dependencies-{digest[:16]}"
@@ -85,6 +86,24 @@ def unpacked_with_dependencies(name: str, progress: Progress) -> Path:
         with progress.step(f"fetching Debian's {name} and what it needs"):
             _fetch([each.partition("_")[0] for each in files], folder)
     return folder
+
+
+def _offered(*words: str) -> str:
+    """What apt would download, each line with URI, file and checksum.
+
+    apt reads all its lists for that; its answer is kept until they, or what is installed, change.
+    """
+    state = [str(Path(each).stat().st_mtime_ns) for each in _APT_STATE if Path(each).exists()]
+    asked = [os.environ.get("APT_CONFIG", ""), *words, *state]
+    digest = hashlib.sha256("\n".join(asked).encode()).hexdigest()
+    kept = cache() / "apt" / digest[:16]
+    if not kept.is_file():
+        answer = _apt_get("--print-uris", *words)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(f".{os.getpid()}")
+        partial.write_text(answer)
+        partial.rename(kept)
+    return kept.read_text()
 
 
 def _fetch(names: Sequence[str], folder: Path) -> None:

@@ -18,7 +18,7 @@ from rehearsal import wait
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import services, system
 from rehearsal.cluster.node.inside import Spec
-from rehearsal.processes import Processes, end_group
+from rehearsal.processes import Processes, end_groups
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BINARIES = Path("/usr/local/bin")
@@ -116,7 +116,7 @@ class ContainerdNode:
         try:
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
-            end_group(process.pid)
+            end_groups(process.pid)
             raise
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 

@@ -34,10 +34,10 @@ class Cluster(_Model):
 class Delays(_Model):
     """How long asynchronous changes take, in seconds."""
 
-    registry_creating: float = Field(default=1.0, ge=0)
+    registry_creating: float = Field(default=0.3, ge=0)
     registry_deleting: float = Field(default=0.3, ge=0)
     user_setting: float = Field(default=0.2, ge=0)
-    vpc_enabling: float = Field(default=1.0, ge=0)
+    vpc_enabling: float = Field(default=0.3, ge=0)
     vpc_disabling: float = Field(default=0.3, ge=0)
     addon_changing: float = Field(default=1.0, ge=0)
 
