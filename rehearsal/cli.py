@@ -120,9 +120,10 @@ def run(runner: RunnerOption = None, node: Node = None, containerd: NodeContaine
 
             def start() -> Run:
                 with ThreadPoolExecutor(1) as thread:
-                    programs = thread.submit(_node, node, containerd, progress)
+                    finding = thread.submit(_node, node, containerd, progress)
                     obtain(NEEDED, progress)
-                return stack.enter_context(stage(new_folder(), progress, node=programs.result()))
+                programs = finding.result()
+                return stack.enter_context(stage(new_folder(), progress, node=programs))
 
             with ThreadPoolExecutor(1) as thread:
                 starting = thread.submit(start)

@@ -53,13 +53,14 @@ class Profile(StrEnum):
     """How binaries are compiled."""
 
     QUICK = "quick"
-    """Without inlining and debugging data: a third less to compile, and slower at what it does."""
+    """Without debugging data, and without inlining but in Go's own packages, where programs spend
+    most of their time: a third less to compile, and a little slower at what it does."""
     RELEASE = "release"
     """As releases are: for measurements of speed."""
 
     def flags(self) -> tuple[str, ...]:
         """The flags of `go build`."""
-        quick = ("-pgo=off", "-gcflags=all=-l -dwarf=false")
+        quick = ("-pgo=off", "-gcflags=all=-l -dwarf=false", "-gcflags=std=-dwarf=false")
         return quick if self is Profile.QUICK else ()
 
 

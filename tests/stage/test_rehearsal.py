@@ -7,10 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -26,7 +22,7 @@ from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
 from rehearsal.deploy import embedded
-from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of, stack_config
+from rehearsal.deploy.stack import Runner, deploy, outputs_of, stack_config
 from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.proof import login_of
@@ -37,6 +33,7 @@ from tests.support.policies import values
 from tests.support.rehearsals import (
     DOMAIN,
     GHCR_DOMAIN,
+    asking,
     interrupted_at,
     ran,
     rehearsal,
@@ -157,34 +154,6 @@ def test_a_resource_that_cannot_be_applied_is_named(run: Run) -> None:
     httpx.delete(url, trust_env=False)
 
 
-@pytest.mark.parametrize("engine", ["MutatingPolicy", "MutatingAdmissionPolicy", "ClusterPolicy"])
-def test_admit_can_put_each_engine_in_force(deployed: Run, engine: str) -> None:
-    written = ["nginx", "quay.io/a/b:1", "bitnami/redis@sha256:" + "0" * 64]
-    lines = rehearsal(
-        "admit", "--policy-engine", engine, folder=deployed.folder, stdin="\n".join(written)
-    ).splitlines()
-    assert [json.loads(line)["admitted"] for line in lines] == [
-        f"{DOMAIN}/library/nginx",
-        "quay.io/a/b:1",
-        f"{DOMAIN}/{written[2]}",
-    ]
-
-
-def test_switching_engines_leaves_no_moment_without_one_and_never_rewrites_twice(
-    deployed: Run,
-) -> None:
-    with _asking(deployed, ["nginx"]) as admitted:
-        for engine in (
-            PolicyEngine.MUTATING_POLICY,
-            PolicyEngine.MUTATING_ADMISSION_POLICY,
-            PolicyEngine.CLUSTER_POLICY,
-        ):
-            deploy(deployed, Runner.EMBEDDED, Progress(), engine.config())
-            time.sleep(1)
-    assert len(admitted) > 100
-    assert set(admitted) == {f"{DOMAIN}/library/nginx"}
-
-
 def test_a_second_deployment_deletes_what_it_does_not_declare(deployed: Run) -> None:
     mirrors = (deployed.kubeconfig, "get", "daemonset", "--all-namespaces", "-o", "name")
     assert kubectl(*mirrors).stdout
@@ -218,7 +187,7 @@ def test_an_upstream_that_comes_or_goes_in_a_live_stack_touches_nothing_else(
     run = deployed
     before, called = _live(run), len(_calls(run))
     upstreams = json.loads(stack_config(run).values["vke-dockerhub-proxy:upstreams"])
-    with _asking(run, ["nginx", "ghcr.io/kyverno/kyverno"]) as admitted:
+    with asking(run, ["nginx", "ghcr.io/kyverno/kyverno"]) as admitted:
         more = {"upstreams": json.dumps([*upstreams, QUAY])}
         outputs = deploy(run, Runner.EMBEDDED, Progress(), more)
         with_quay = _live(run)
@@ -278,26 +247,6 @@ def _live(run: Run) -> dict[str, tuple[str, Any]]:
             name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
             live[f"{each['kind']} {name}"] = (metadata["uid"], each)
     return live
-
-
-@contextmanager
-def _asking(run: Run, images: Sequence[str]) -> Iterator[list[str | None]]:
-    """Asks all the time what these images are admitted as; the answers so far."""
-    api = api_client(run)
-    stopped = threading.Event()
-    admitted: list[str | None] = []
-
-    def ask() -> None:
-        while not stopped.is_set():
-            admitted.extend(each.admitted for each in admit(api, [*images] * 10, workers=2))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield admitted
-    finally:
-        stopped.set()
-        asking.join()
 
 
 def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_again(

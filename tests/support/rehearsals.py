@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from rehearsal import wait
+from rehearsal.admit import admit
 from rehearsal.locations import CHECKOUT, RUNS
-from rehearsal.stage import Run
+from rehearsal.stage import Run, api_client
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 """The domain of Docker Hub's proxy in the rehearsal's stack."""
@@ -93,3 +96,23 @@ def _interrupted(words: Sequence[str], step: str, log: str, number: signal.Signa
     assert process.returncode != 0
     assert "export" not in said
     return folder
+
+
+@contextmanager
+def asking(run: Run, images: Sequence[str]) -> Iterator[list[str | None]]:
+    """Asks all the time what these images are admitted as; the answers so far."""
+    api = api_client(run)
+    stopped = threading.Event()
+    admitted: list[str | None] = []
+
+    def ask() -> None:
+        while not stopped.wait(0.02):
+            admitted.extend(each.admitted for each in admit(api, images, workers=1))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield admitted
+    finally:
+        stopped.set()
+        thread.join()
