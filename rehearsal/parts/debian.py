@@ -56,10 +56,7 @@ def unpacked(names: Iterable[str], progress: Progress) -> dict[str, Path]:
     Raises PackageError.
     """
     wanted = list(names)
-    offered = {
-        match["name"]: match
-        for match in _URI.finditer(_offered("download", *wanted))
-    }
+    offered = {match["name"]: match for match in _URI.finditer(_offered("download", *wanted))}
     found: dict[str, Path] = {}
     for name in wanted:
         if name not in offered:
