@@ -93,7 +93,7 @@ def _parts_shared_by(nodeid: str) -> str:
     folder, file = path.parent.name, path.stem
     if file in {"test_real_node", "test_rehearsal_node"}:
         return _MACHINE
-    if folder == "stage":
+    if folder in {"stage", "conformance"}:
         return folder
     containerd = _CONTAINERD.search(nodeid)
     return f"{folder}/{file} {containerd[1] if folder == 'node' and containerd else ''}"
