@@ -201,6 +201,7 @@ def test_the_command_in_operations_lists_all_that_carries_the_labels(
         env={
             "PATH": f"{kubectl.parent}:{os.environ['PATH']}",
             "KUBECONFIG": str(cluster.plane.kubeconfig),
+            "HOME": str(cluster.plane.kubeconfig.parent),
         },
         capture_output=True,
         text=True,
