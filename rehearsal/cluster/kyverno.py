@@ -30,6 +30,7 @@ import yaml
 from kubernetes import client
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
+from rehearsal import wait
 from rehearsal.cluster import chart
 from rehearsal.cluster.control_plane import (
     PLAYED_BY_PROCESS,
@@ -137,6 +138,11 @@ class StandIn:
         if self._process is None:
             raise ProcessError(f"{self._controller.name} does not run")
         self._process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self._process.pid}/task")
+        wait.until(
+            lambda: all(") T " in each.read_text() for each in threads.glob("*/stat")),
+            f"every thread of {self._controller.name} is stopped",
+        )
         try:
             yield
         finally:

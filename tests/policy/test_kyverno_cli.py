@@ -12,8 +12,10 @@ import yaml
 
 from components.kyverno import CHECK_ARGUMENTS
 from components.policy import POLICIES
+from components.pull_check import pod_spec
 from rehearsal.parts import build as parts
 from rehearsal.progress import Progress
+from tests.support.kyverno_charts import VERSIONS
 
 CASES = sorted(POLICIES.glob("*/tests/*/kyverno-test.yaml"))
 EXPECTED = {
@@ -36,6 +38,40 @@ def test_the_program_of_kyverno_that_the_pull_check_runs_ends_well(kyverno: Path
     """As in its image: there is nothing else, and nobody sets a variable."""
     done = subprocess.run([kyverno, *CHECK_ARGUMENTS], env={}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_kyvernos_own_policies_of_the_level_restricted_admit_the_pull_checks_pod(
+    kyverno: Path, tmp_path: Path
+) -> None:
+    version = VERSIONS[-1]
+    chart = parts.module_files(
+        f"github.com/kyverno/kyverno@v{version}//charts/kyverno-policies",
+        f"kyverno-policies-{version}",
+        Progress(),
+    )
+    rendered = subprocess.run(
+        [
+            *(parts.obtain(("helm",), Progress())["helm"], "template", "policies", chart),
+            *("--set", "podSecurityStandard=restricted,validationFailureAction=Enforce"),
+        ],
+        check=True,
+        capture_output=True,
+    ).stdout
+    (tmp_path / "policies.yaml").write_bytes(rendered)
+    refused = {"containers": [{"name": "main", "image": "nginx"}]}
+    for spec, failed in ((pod_spec("nginx"), False), (refused, True)):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec}
+        (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
+        done = subprocess.run(
+            [kyverno, "apply", tmp_path / "policies.yaml", "--resource", tmp_path / "pod.yaml"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        counts = re.search(r"pass: (\d+), fail: (\d+), warn: 0, error: 0", done.stdout)
+        assert counts, done.stdout + done.stderr
+        assert int(counts[1]) + int(counts[2]) >= 15
+        assert (int(counts[2]) > 0) is failed, done.stdout
 
 
 def test_every_policy_of_kyvernos_that_changes_pods_has_cases() -> None:

@@ -202,12 +202,14 @@ def test_a_source_that_was_deleted_and_is_made_again_reaches_every_namespace(
 ) -> None:
     """Without the source copies stay, and new namespaces have none."""
     wait.until(lambda: login_in(api, namespace), "the login is copied")
-    with watched(api) as lost, new_namespace(api) as without:
+    with watched(api) as lost:
         api.delete_namespaced_secret(SECRET, NAMESPACE)
-        assert login_in(api, without) is None
-        put(deployed, engine)
-        wait.until(lambda: login_in(api, without) == password_of(deployed), "the login is copied")
-        assert login_in(api, namespace) == password_of(deployed)
+        with new_namespace(api) as without:
+            assert login_in(api, without) is None
+            put(deployed, engine)
+            password = password_of(deployed)
+            wait.until(lambda: login_in(api, without) == password, "the login is copied")
+            assert login_in(api, namespace) == password
     assert [each for each in lost if each not in {NAMESPACE, without}] == []
 
 
