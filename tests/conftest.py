@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -62,7 +63,8 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that in the end no worker is left with them alone."""
-    items.sort(key=lambda item: _turn(item.nodeid))
+    sizes = Counter(_parts_shared_by(item.nodeid) for item in items)
+    items.sort(key=lambda item: _turn(item.nodeid, sizes))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -80,12 +82,12 @@ class _ByParts(LoadScopeScheduling):  # type: ignore[misc] # it has no types
         return _parts_shared_by(nodeid)
 
 
-def _turn(nodeid: str) -> tuple[int, str]:
+def _turn(nodeid: str, sizes: Mapping[str, int]) -> tuple[int, int, str]:
     parts = _parts_shared_by(nodeid)
     folder = parts.partition("/")[0]
     if folder in _LONGEST:
-        return _LONGEST.index(folder), parts
-    return len(_LONGEST) + (folder != "node"), parts
+        return _LONGEST.index(folder), 0, parts
+    return len(_LONGEST) + (folder != "node"), -sizes[parts], parts
 
 
 def _parts_shared_by(nodeid: str) -> str:

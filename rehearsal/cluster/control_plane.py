@@ -193,6 +193,8 @@ def _start_controllers(
                 f"--authentication-kubeconfig={plane.kubeconfig}",
                 f"--authorization-kubeconfig={plane.kubeconfig}",
                 "--leader-elect=false",
+                "--kube-api-qps=500",  # else a controller manager takes seconds to start all
+                "--kube-api-burst=500",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={free_port()}",
                 f"--cert-dir={folder / name}",
