@@ -17,12 +17,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from components.types import Engine
 from rehearsal import admit as admission
 from rehearsal import supervisor
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd, Programs
 from rehearsal.deploy import stack as deploying
-from rehearsal.deploy.stack import STACK, PolicyEngine, Runner
+from rehearsal.deploy.stack import STACK, Runner, engine_config
 from rehearsal.errors import RehearsalError
 from rehearsal.locations import CHECKOUT, RUNS
 from rehearsal.parts.build import PARTS, PartError, obtain
@@ -217,7 +218,7 @@ def admit(
     namespace: Annotated[str, typer.Option(help="The namespace of the Pods.")] = "default",
     workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 4,
     policy_engine: Annotated[
-        PolicyEngine | None, typer.Option(help="Deploy the stack with this engine first.")
+        Engine | None, typer.Option(help="Deploy the stack with this engine first.")
     ] = None,
 ) -> None:
     """Image references on standard input → what the API server admits, a JSON line each."""
@@ -225,7 +226,7 @@ def admit(
         with _errors_in_one_line():
             started = current()
             runner = deploying.runner_of(started)
-            outputs = deploying.deploy(started, runner, Progress(), policy_engine.config())
+            outputs = deploying.deploy(started, runner, Progress(), engine_config(policy_engine))
             in_force(started, str(outputs["domain"]))
     references = (line.rstrip("\n") for line in sys.stdin)
     for each in admission.admit(

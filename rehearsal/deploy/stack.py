@@ -15,6 +15,7 @@ import psutil
 import yaml
 from pulumi import automation
 
+from components.types import Engine
 from rehearsal.deploy import embedded
 from rehearsal.deploy.kubernetes_applier import KubernetesApplier
 from rehearsal.deploy.stack_file import StackConfig, changed, read
@@ -45,22 +46,15 @@ class Runner(StrEnum):
     EMBEDDED = "embedded"
 
 
-class PolicyEngine(StrEnum):
-    """What a redirect policy is written for."""
+def engine_config(engine: Engine) -> dict[str, str]:
+    """What an engine of the redirect takes in the rehearsal's config, see deploy().
 
-    CLUSTER_POLICY = "ClusterPolicy"
-    MUTATING_POLICY = "MutatingPolicy"
-    MUTATING_ADMISSION_POLICY = "MutatingAdmissionPolicy"
-
-    def config(self) -> dict[str, str]:
-        """What it takes in the rehearsal's config, see deploy().
-
-        The native one adds no pull secrets to Pods, so VKE's add-on has to bring the logins.
-        """
-        config = {"redirect.engine": self.value}
-        if self is PolicyEngine.MUTATING_ADMISSION_POLICY:
-            config |= {"login.pods": "addon", "clusters[0].kubernetesVersion": "'1.37'"}
-        return config
+    The native one adds no pull secrets to Pods, so VKE's add-on has to bring the logins.
+    """
+    config = {"redirect.engine": engine.value}
+    if not engine.needs_kyverno:
+        config |= {"login.pods": "addon", "clusters[0].kubernetesVersion": "'1.37'"}
+    return config
 
 
 def default_runner() -> Runner:

@@ -15,21 +15,19 @@ from kubernetes import client
 
 from components.credential_addon import ADDON
 from components.pull_credentials import SECRET
-from rehearsal.deploy.stack import PolicyEngine
+from components.types import Engine
 from rehearsal.deploy.volcengine_applier import VolcengineApplier
 from rehearsal.stage import Run, api_client
 from tests.support.rehearsals import DOMAIN, GHCR_DOMAIN, asking, rehearsal
 
 ENGINES = (
-    PolicyEngine.MUTATING_POLICY,
-    PolicyEngine.MUTATING_ADMISSION_POLICY,
-    PolicyEngine.CLUSTER_POLICY,
+    Engine.MUTATING_POLICY,
+    Engine.MUTATING_ADMISSION_POLICY,
+    Engine.CLUSTER_POLICY,
 )
 """In the order they are switched to, from the stack file's and back to it."""
 WRITTEN = ("nginx", "quay.io/a/b:1", "bitnami/redis@sha256:" + "0" * 64)
-_NATIVE = pytest.mark.parametrize(
-    "answers", [PolicyEngine.MUTATING_ADMISSION_POLICY], indirect=True
-)
+_NATIVE = pytest.mark.parametrize("answers", [Engine.MUTATING_ADMISSION_POLICY], indirect=True)
 
 
 @pytest.fixture(scope="module")

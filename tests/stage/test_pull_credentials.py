@@ -15,22 +15,23 @@ from kubernetes import client, watch
 
 from components.labels import NAMESPACE
 from components.pull_credentials import ROLE, SECRET
+from components.types import Engine
 from rehearsal import wait
-from rehearsal.deploy.stack import PolicyEngine, Runner, deploy, outputs_of
+from rehearsal.deploy.stack import Runner, deploy, engine_config, outputs_of
 from rehearsal.progress import Progress
 from rehearsal.proof import login_of
 from rehearsal.stage import Run, api_client
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 KINDS = {
-    PolicyEngine.CLUSTER_POLICY: ("kyverno.io", "clusterpolicies"),
-    PolicyEngine.MUTATING_POLICY: ("policies.kyverno.io", "generatingpolicies"),
+    Engine.CLUSTER_POLICY: ("kyverno.io", "clusterpolicies"),
+    Engine.MUTATING_POLICY: ("policies.kyverno.io", "generatingpolicies"),
 }
 """What copies the login beside each redirect policy."""
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def engine(request: pytest.FixtureRequest, deployed: Run) -> Iterator[PolicyEngine]:
+def engine(request: pytest.FixtureRequest, deployed: Run) -> Iterator[Engine]:
     """The stack deployed with each of Kyverno's engines in turn."""
     put(deployed, request.param)
     yield request.param
@@ -43,7 +44,7 @@ def api(deployed: Run) -> client.CoreV1Api:
 
 
 @pytest.fixture
-def namespace(api: client.CoreV1Api, engine: PolicyEngine) -> Iterator[str]:
+def namespace(api: client.CoreV1Api, engine: Engine) -> Iterator[str]:
     """A namespace created after the policy."""
     del engine
     with new_namespace(api) as name:
@@ -58,10 +59,10 @@ def new_namespace(api: client.CoreV1Api) -> Iterator[str]:
     api.delete_namespace(name)
 
 
-def put(run: Run, engine: PolicyEngine, **config: str) -> None:
+def put(run: Run, engine: Engine, **config: str) -> None:
     """Deploy the stack with this engine and, by `__` for a dot, other settings."""
     others = {path.replace("__", "."): value for path, value in config.items()}
-    deploy(run, Runner.EMBEDDED, Progress(), {**engine.config(), **others})
+    deploy(run, Runner.EMBEDDED, Progress(), {**engine_config(engine), **others})
 
 
 def login_in(api: client.CoreV1Api, namespace: str) -> str | None:
@@ -163,7 +164,7 @@ def test_service_accounts_are_left_as_they_are(api: client.CoreV1Api, namespace:
 
 @pytest.mark.parametrize("excluded", ["kube-system", "kyverno"])
 def test_an_excluded_namespace_gets_no_login(
-    api: client.CoreV1Api, engine: PolicyEngine, excluded: str
+    api: client.CoreV1Api, engine: Engine, excluded: str
 ) -> None:
     del engine
     assert login_in(api, excluded) is None
@@ -184,7 +185,7 @@ def test_a_copy_that_is_changed_or_deleted_is_put_right(
 
 
 def test_a_changed_login_reaches_every_copy(
-    api: client.CoreV1Api, engine: PolicyEngine, deployed: Run
+    api: client.CoreV1Api, engine: Engine, deployed: Run
 ) -> None:
     """Those there before it is changed, and those created while it was another one."""
     password = password_of(deployed)
@@ -198,7 +199,7 @@ def test_a_changed_login_reaches_every_copy(
 
 
 def test_a_source_that_was_deleted_and_is_made_again_reaches_every_namespace(
-    api: client.CoreV1Api, namespace: str, engine: PolicyEngine, deployed: Run
+    api: client.CoreV1Api, namespace: str, engine: Engine, deployed: Run
 ) -> None:
     """Without the source copies stay, and new namespaces have none."""
     wait.until(lambda: login_in(api, namespace), "the login is copied")
@@ -225,7 +226,7 @@ def test_a_namespace_that_opts_out_later_loses_its_copy_and_gets_it_back(
 
 
 def test_exclusions_change_in_one_update_and_no_other_namespace_is_without_its_login(
-    api: client.CoreV1Api, engine: PolicyEngine, deployed: Run
+    api: client.CoreV1Api, engine: Engine, deployed: Run
 ) -> None:
     with new_namespace(api) as one, new_namespace(api) as other:
         for each in (one, other):
@@ -239,7 +240,7 @@ def test_exclusions_change_in_one_update_and_no_other_namespace_is_without_its_l
             put(deployed, engine)
             wait.until(lambda: login_in(api, other), "the login is copied")
         assert set(lost) - {later} <= {one, other}
-        if engine is PolicyEngine.CLUSTER_POLICY:  # as its README says, the copy stays
+        if engine is Engine.CLUSTER_POLICY:  # as its README says, the copy stays
             assert set(lost) - {later} == set()
 
 
@@ -251,7 +252,7 @@ def test_exclusions_change_in_one_update_and_no_other_namespace_is_without_its_l
     ],
 )
 def test_no_copy_is_left_once_the_stack_needs_none(
-    api: client.CoreV1Api, namespace: str, engine: PolicyEngine, deployed: Run, settings: Any
+    api: client.CoreV1Api, namespace: str, engine: Engine, deployed: Run, settings: Any
 ) -> None:
     wait.until(lambda: login_in(api, namespace), "the login is copied")
     put(deployed, engine, **settings)
@@ -261,7 +262,7 @@ def test_no_copy_is_left_once_the_stack_needs_none(
 
 
 def test_no_copy_is_left_where_kyverno_does_not_answer_any_more(
-    api: client.CoreV1Api, namespace: str, engine: PolicyEngine, deployed: Run
+    api: client.CoreV1Api, namespace: str, engine: Engine, deployed: Run
 ) -> None:
     """What a destroy does to the copies is Kubernetes' own work: they go before their owner."""
     wait.until(lambda: login_in(api, namespace), "the login is copied")
@@ -287,7 +288,7 @@ def test_the_step_from_clusterpolicy_to_mutatingpolicy_leaves_no_moment_without_
     api: client.CoreV1Api, deployed: Run
 ) -> None:
     """No Pod unredirected, no namespace without its login, and nothing of the old kind left."""
-    put(deployed, PolicyEngine.CLUSTER_POLICY)
+    put(deployed, Engine.CLUSTER_POLICY)
     own = client.CoreV1Api(api_client(deployed))
     stopped = threading.Event()
     admitted: list[tuple[str, list[str]]] = []
@@ -304,7 +305,7 @@ def test_the_step_from_clusterpolicy_to_mutatingpolicy_leaves_no_moment_without_
         asking.start()
         try:
             with watched(api) as lost:
-                put(deployed, PolicyEngine.MUTATING_POLICY)
+                put(deployed, Engine.MUTATING_POLICY)
                 with new_namespace(api) as later:
                     wait.until(lambda: login_in(api, later), "the login is copied")
         finally:

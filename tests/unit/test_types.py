@@ -9,11 +9,10 @@ from typing import get_args
 import pytest
 
 from components.policy import OPT_OUT_LABEL, OPT_OUT_VALUE
-from components.types import Access, Edition, Engine
+from components.types import Access, Edition
 from rehearsal import proof
 from rehearsal.cloud.api import state
 from rehearsal.cloud.registries.gate import AccessLevel
-from rehearsal.deploy.stack import PolicyEngine
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,6 @@ from rehearsal.deploy.stack import PolicyEngine
     [
         (Edition, get_args(state.Edition)),
         (Access, get_args(AccessLevel)),
-        (Engine, list(PolicyEngine)),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
