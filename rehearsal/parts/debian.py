@@ -56,36 +56,21 @@ def unpacked(names: Iterable[str], progress: Progress) -> dict[str, Path]:
     Raises PackageError.
     """
     wanted = list(names)
-    offered = {match["name"]: match for match in _URI.finditer(_offered("download", *wanted))}
+    packages = {match["name"]: match for match in _URI.finditer(offered("download", *wanted))}
     found: dict[str, Path] = {}
     for name in wanted:
-        if name not in offered:
+        if name not in packages:
             raise PackageError(f"apt offers no package {name}; run `apt-get update`")
-        stem = offered[name]["file"].removesuffix(".deb")
-        folder = cache() / "parts" / f"debian-{stem}-{offered[name]['digest'][:16]}"
+        stem = packages[name]["file"].removesuffix(".deb")
+        folder = cache() / "parts" / f"debian-{stem}-{packages[name]['digest'][:16]}"
         if not folder.is_dir():
             with progress.step(f"fetching Debian's {name}"):
-                _fetch([name], folder)
+                fetch([name], folder)
         found[name] = folder
     return found
 
 
-def unpacked_with_dependencies(name: str, progress: Progress) -> Path:
-    """One folder with the files of a package and of all it needs that is not installed.
-
-    Raises PackageError.
-    """
-    listing = _offered("install", "--no-install-recommends", name)
-    files = sorted(match[1] for match in re.finditer(r"^'[^']+' (\S+) ", listing, re.MULTILINE))
-    digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
-    folder = cache() / "parts" / f"debian-{name}-and-dependencies-{digest[:16]}"
-    if not folder.is_dir():
-        with progress.step(f"fetching Debian's {name} and what it needs"):
-            _fetch([each.partition("_")[0] for each in files], folder)
-    return folder
-
-
-def _offered(*words: str) -> str:
+def offered(*words: str) -> str:
     """What apt would download, each line with URI, file and checksum.
 
     apt reads all its lists for that; its answer is kept until they, or what is installed, change.
@@ -103,7 +88,7 @@ def _offered(*words: str) -> str:
     return kept.read_text()
 
 
-def _fetch(names: Sequence[str], folder: Path) -> None:
+def fetch(names: Sequence[str], folder: Path) -> None:
     """Unpack packages into `folder`, all of them or nothing."""
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -20,9 +20,9 @@ from components.policy import (
 from components.pull_credentials import copying_policy
 from components.types import DOCKER_HUB, Access, Engine, Proxy
 from components.vci_mirror import VciMirrorArgs, annotating_policy
-from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
 from tests.support.kyverno_charts import VERSIONS
+from tests.support.modules import module_files
 from tests.support.policies import values
 
 PROXIES = (

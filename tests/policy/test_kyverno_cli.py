@@ -16,6 +16,7 @@ from components.pull_check import pod_spec
 from rehearsal.parts import build as parts
 from rehearsal.progress import Progress
 from tests.support.kyverno_charts import VERSIONS
+from tests.support.modules import module_files
 
 CASES = sorted(POLICIES.glob("*/tests/*/kyverno-test.yaml"))
 EXPECTED = {
@@ -44,7 +45,7 @@ def test_kyvernos_own_policies_of_the_level_restricted_admit_the_pull_checks_pod
     kyverno: Path, tmp_path: Path
 ) -> None:
     version = VERSIONS[-1]
-    chart = parts.module_files(
+    chart = module_files(
         f"github.com/kyverno/kyverno@v{version}//charts/kyverno-policies",
         f"kyverno-policies-{version}",
         Progress(),

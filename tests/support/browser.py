@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rehearsal.locations import cache
 from rehearsal.parts import debian
 from rehearsal.progress import Progress
 from tests.support.machine import need
@@ -54,7 +56,7 @@ class Browser:
         for name in _ON_PATH:
             if found := shutil.which(name):
                 return cls(program=Path(found), folder=folder, environment=environment)
-        root = debian.unpacked_with_dependencies(_PACKAGE, Progress())
+        root = _unpacked_with_dependencies(_PACKAGE, Progress())
         libraries = [*root.glob("lib/*-linux-gnu"), *root.glob("usr/lib/*-linux-gnu")]
         libraries += [each / "pulseaudio" for each in libraries]
         environment["LD_LIBRARY_PATH"] = ":".join(map(str, libraries))
@@ -103,6 +105,21 @@ class Browser:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def _unpacked_with_dependencies(name: str, progress: Progress) -> Path:
+    """One folder with the files of a package and of all it needs that is not installed.
+
+    Raises PackageError.
+    """
+    listing = debian.offered("install", "--no-install-recommends", name)
+    files = sorted(match[1] for match in re.finditer(r"^'[^']+' (\S+) ", listing, re.MULTILINE))
+    digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
+    folder = cache() / "parts" / f"debian-{name}-and-dependencies-{digest[:16]}"
+    if not folder.is_dir():
+        with progress.step(f"fetching Debian's {name} and what it needs"):
+            debian.fetch([each.partition("_")[0] for each in files], folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

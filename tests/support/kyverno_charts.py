@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rehearsal.cluster.chart import assemble
-from rehearsal.parts.build import module_files
 from rehearsal.progress import Progress
+from tests.support.modules import module_files
 
 VERSIONS = ("1.13.6", "1.14.4", "1.15.2", "1.17.2", "1.18.2", "1.19.1")
 """Kyverno's versions; 1.16 cannot be had."""
