@@ -20,7 +20,7 @@ rehearse: $(VENV)/.installed ## Show the whole stack at work on this machine, wi
 	$(BIN)/python -m rehearsal run
 
 test: check parts ## Run every test
-	$(BIN)/python -m pytest -n 5
+	$(BIN)/python -m pytest -n 4
 
 unit: $(VENV)/.installed ## Run the tests that need no real part
 	$(BIN)/python -m pytest -n 2 tests/unit
