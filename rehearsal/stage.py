@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES, SampleI
 from rehearsal.cluster import chart, control_plane
 from rehearsal.cluster import node as real_node
 from rehearsal.locations import CHECKOUT, RUNS, write_private
-from rehearsal.parts.build import obtain
+from rehearsal.parts.build import locked, obtain
 from rehearsal.processes import Processes, end_strays
 from rehearsal.progress import Progress
 
@@ -205,17 +204,18 @@ def prepare_chart(parts: Mapping[str, Path]) -> list[str]:
     """
     prepared = CHART.with_suffix(".json")
     source = str(parts["chart"])
-    with suppress(FileNotFoundError):
-        known = json.loads(prepared.read_text())
-        if CHART.is_dir() and known["source"] == source:
-            return list(known["images"])
-    RUNS.mkdir(exist_ok=True)
-    partial = CHART.with_name(f"kyverno-chart.{secrets.token_hex(4)}")
-    chart.of_parts(parts, partial)
-    images = chart.images(parts["helm"], partial)
-    shutil.rmtree(CHART, ignore_errors=True)
-    partial.rename(CHART)
-    prepared.write_text(json.dumps({"source": source, "images": images}))
+    with locked("kyverno-chart"):  # rehearsals of a fresh checkout may start together
+        with suppress(FileNotFoundError):
+            known = json.loads(prepared.read_text())
+            if CHART.is_dir() and known["source"] == source:
+                return list(known["images"])
+        RUNS.mkdir(exist_ok=True)
+        prepared.unlink(missing_ok=True)
+        chart.of_parts(parts, CHART)
+        images = chart.images(parts["helm"], CHART)
+        partial = prepared.with_suffix(".partial")
+        partial.write_text(json.dumps({"source": source, "images": images}))
+        partial.rename(prepared)
     return images
 
 
