@@ -207,29 +207,22 @@ OPERATED = {
 
 
 def deletions(cluster: Cluster, labels: dict[str, str], image: str) -> int:
-    """How often an operator deletes its Pod for another image than it wrote, in ten looks at it.
+    """How often an operator deletes its Pod for another image than it wrote, in five looks at it.
 
-    Where the Pod is missing it creates it.
+    Where the Pod is missing it creates it, each time under another name: what ends a Pod for
+    kwok deletes by name, now and then the next Pod of the same name too.
     """
     api: Any = client.CoreV1Api(cluster.api)
-    metadata = {"name": "operated-0", "labels": {"operated": "yes", **labels}}
-    deleted = 0
-
-    def delete() -> int:
-        found = api.list_namespaced_pod("default", label_selector="operated").items
-        for each in found:
-            api.delete_namespaced_pod(each.metadata.name, "default", grace_period_seconds=0)
-        return len(found)
-
-    try:
-        for _ in range(10):
-            found = api.list_namespaced_pod("default", label_selector="operated").items
-            if not found:
-                api.create_namespaced_pod("default", pod(image, metadata=metadata))
-            elif found[0].spec.containers[0].image != image:
-                deleted += delete()
-    finally:
-        delete()
+    name, deleted = "", 0
+    for look in range(5):
+        if not name:
+            metadata = {"name": f"operated-{look}", "labels": labels}
+            name = api.create_namespaced_pod("default", pod(image, metadata=metadata)).metadata.name
+        if api.read_namespaced_pod(name, "default").spec.containers[0].image != image:
+            api.delete_namespaced_pod(name, "default", grace_period_seconds=0)
+            name, deleted = "", deleted + 1
+    if name:
+        api.delete_namespaced_pod(name, "default", grace_period_seconds=0)
     return deleted
 
 
