@@ -17,6 +17,7 @@ umask 077
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 config=/etc/containerd/config.toml
 state=/etc/containerd/dockerhub-mirror
+socket=/run/containerd/containerd.sock
 # Ends each line that this script adds to a config file, and begins each hosts.toml that it writes.
 mark='# by dockerhub-mirror'
 # Begins each line of a config file that this script has put out of force.
@@ -273,8 +274,9 @@ LIST
   if [ "$text" != "$(cat "$file" 2>/dev/null)" ]; then
     plan_restart
     change
-  elif [ "$path" != "$(cat $state/path 2>/dev/null)" ] &&
-    [ -n "$(find -L $config $imports -cnewer /run/containerd/containerd.sock 2>/dev/null)" ]; then
+  elif [ "$path" != "$(cat $state/path 2>/dev/null)" ] && {
+    [ ! -e $socket ] || [ -n "$(find -L $config $imports -cnewer $socket 2>/dev/null)" ]
+  }; then
     # Somebody has set config_path since containerd was started.
     plan_restart
   fi
