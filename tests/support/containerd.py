@@ -25,7 +25,6 @@ BINARIES = Path("/usr/local/bin")
 """Where containerd and ctr are on a node."""
 _NAMESPACES = ("--mount", "--pid", "--fork")
 """Without a /proc of its own: what the tests start on it is no process of the node's."""
-_SOCKET = "run/containerd/containerd.sock"
 _READY_SECONDS = 30.0
 
 
@@ -68,6 +67,11 @@ class ContainerdNode:
         self._restarts_before = 0
         manager = self.root / services.SOCKET.relative_to("/")
         wait.until(manager.exists, f"{manager} is there", interval=0.05)
+
+    @property
+    def socket(self) -> Path:
+        """Where containerd listens."""
+        return self.root / "run/containerd/containerd.sock"
 
     @property
     def environment(self) -> Path:
@@ -167,7 +171,7 @@ class ContainerdNode:
         """Call a method of CRI's image service."""
         # A pool of its own: the shared one makes calls wait a second after a restart.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-        target = f"unix://{self.root}/{_SOCKET}"
+        target = f"unix://{self.socket}"
         with grpc.insecure_channel(target, options=options) as channel:
             answer: bytes = channel.unary_unary(f"/runtime.v1.ImageService/{method}")(
                 request, timeout=timeout
