@@ -20,7 +20,7 @@ from tests.support.machine import CANNOT
 _MACHINE = "this machine's mounts and links"
 _LONGEST = (_MACHINE, "stage", "conformance", "cli")
 _CHECKOUT = pytest.StashKey[str]()
-_CONTAINERD = re.compile(r"\[(1\.6|1\.7|2\.4)\b")
+_CONTAINERD = re.compile(r"\[(1\.6|2\.4)\b")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -43,6 +43,7 @@ _KUBERNETES_FLAGS = (
 )
 _KYVERNO = "github.com/kyverno/kyverno@v1.19.1"
 _REGISTRY = "github.com/distribution/distribution/v3"
+_CONTAINERD = "github.com/containerd/containerd/v2"
 
 
 class PartError(Exception):
@@ -86,7 +87,6 @@ MODULES: Mapping[str, Module] = {
     "nginx": Module(packages=130, seconds=2),
     "oracle": Module(packages=20, seconds=2),
     "containerd": Module(packages=700, seconds=60),
-    "containerd17": Module(packages=700, seconds=60),
 }
 
 
@@ -104,26 +104,6 @@ class Part:
     """How each binary shows its version; one that is not named here is always built."""
     together: bool = False
     """Whether its binaries are of use only in one folder."""
-
-
-def _containerd(folder: str, module: str, version: str) -> Part:
-    names = ("containerd", "containerd-shim-runc-v2", "ctr")
-    number = rf"v?{re.escape(version)}"
-    pinned = f"{module}@v{version}"
-    return Part(
-        module=folder,
-        binaries={name: f"{module}/cmd/{name}" for name in names},
-        versions={
-            **{
-                name: Version(says=rf"{name} {re.escape(module)} {number}(?: \S+)?", module=pinned)
-                for name in names
-            },
-            "containerd-shim-runc-v2": Version(
-                says=rf"Version:\s+{number}", arguments=("-v",), module=pinned
-            ),
-        },
-        together=True,
-    )
 
 
 PARTS: Mapping[str, Part] = {
@@ -185,8 +165,26 @@ PARTS: Mapping[str, Part] = {
         versions={"crane": Version(says=r"v?0\.22\.1", arguments=("version",))},
     ),
     "nginx": Part(module="nginx", binaries={"nginx": "."}),
-    "containerd": _containerd("containerd", "github.com/containerd/containerd/v2", "2.4.2"),
-    "containerd17": _containerd("containerd17", "github.com/containerd/containerd", "1.7.35"),
+    "containerd": Part(
+        module="containerd",
+        binaries={
+            name: f"{_CONTAINERD}/cmd/{name}"
+            for name in ("containerd", "ctr", "containerd-shim-runc-v2")
+        },
+        versions={
+            **{
+                name: Version(
+                    says=rf"{name} {re.escape(_CONTAINERD)} v?2\.4\.2(?: \S+)?",
+                    module=f"{_CONTAINERD}@v2.4.2",
+                )
+                for name in ("containerd", "ctr")
+            },
+            "containerd-shim-runc-v2": Version(
+                says=r"Version:\s+v?2\.4\.2", arguments=("-v",), module=f"{_CONTAINERD}@v2.4.2"
+            ),
+        },
+        together=True,
+    ),
     "helm": Part(
         module="kubernetes",
         binaries={"helm": "helm.sh/helm/v4/cmd/helm"},
@@ -228,8 +226,6 @@ def obtain(
     names: Iterable[str], progress: Progress, profile: Profile = Profile.QUICK
 ) -> dict[str, Path]:
     """The path of every binary and kept file of the parts named.
-
-    Parts with binaries of the same name, as the two of containerd, are asked for one at a time.
 
     Raises:
         PartError: when a part cannot be built; the message names the log file.

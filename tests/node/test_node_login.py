@@ -11,7 +11,6 @@ from rehearsal.cloud.registries.login import AuthMode
 from tests.support.node_stage import FRESH, HOSTS, IMAGE, STATE, Node, World
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
-pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
 
 OTHER_LOGIN = """
 [plugins."io.containerd.grpc.v1.cri".registry.configs."other.example".auth]

@@ -435,7 +435,6 @@ def test_a_full_disk_breaks_nothing(node: Node) -> None:
 
 
 @pytest.mark.parametrize("mode", ["apply", "remove"])
-@pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)  # 1.7 takes 1.6's steps
 def test_a_killed_run_leaves_a_working_node_and_the_next_one_repairs_it(
     node: Node, tmp_path: Path, mode: str
 ) -> None:

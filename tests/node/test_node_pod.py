@@ -26,7 +26,6 @@ from tests.support.node_stage import (
 from tests.support.servers import serving
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
-pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
 
 TOKEN = "service-account-token"
 

@@ -14,7 +14,6 @@ from rehearsal.cloud.registries.login import AuthMode
 from tests.support.node_stage import HOSTS, IMAGE, NAMESPACES, Node, World, Worlds
 
 pytest_plugins = ("tests.support.volcengine_fixtures", "tests.support.node_fixtures")
-pytestmark = pytest.mark.parametrize("containerd", ["1.6", "2.4"], indirect=True)
 
 IMAGES = {DOCKER_HUB: IMAGE, "ghcr.io": "ghcr.io/stefanprodan/podinfo:6.9.0"}
 """An image of a private namespace of each."""

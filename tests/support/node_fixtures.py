@@ -22,7 +22,6 @@ from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.cluster import node as real_node
 from rehearsal.cluster.node import Containerd
 from rehearsal.parts import debian
-from rehearsal.parts.build import obtain
 from rehearsal.parts.debian import PackageError
 from rehearsal.processes import Processes
 from rehearsal.progress import Progress
@@ -145,12 +144,6 @@ def shell() -> str:
         return "/bin/sh"
 
 
-def _binaries(version: str) -> Path:
-    if version == "1.7":
-        return obtain(("containerd17",), Progress())["containerd"].parent
-    return real_node.containerd_binary(Containerd(version), Progress()).parent
-
-
 @pytest.fixture(scope="session")
 def binaries_of() -> Callable[[str], Path]:
     """The folder with containerd of a version, ctr and the shim."""
@@ -158,19 +151,16 @@ def binaries_of() -> Callable[[str], Path]:
     def found(version: str) -> Path:
         missing = [tool for tool in debian.TOOLS if version == "1.6" and not shutil.which(tool)]
         need(f"Debian's containerd needs {', '.join(missing)}" if missing else None)
-        return _binaries(version)
+        return real_node.containerd_binary(Containerd(version), Progress()).parent
 
     return found
 
 
-@pytest.fixture(scope="session", params=["1.6", "1.7", "2.4"])
+@pytest.fixture(scope="session", params=["1.6", "2.4"])
 def containerd(
     request: pytest.FixtureRequest, worlds: Worlds, binaries_of: Callable[[str], Path]
 ) -> Iterator[ContainerdNode]:
-    """A node of each version.
-
-    1.7 reads its config as 1.6 does: modules that are not about containerd itself leave it out.
-    """
+    """A node of each version."""
     binaries = binaries_of(request.param)
     folder = Path(tempfile.mkdtemp(prefix="node-"))
     hosts = {each.domain: each.proxy_address for each in worlds.values()}

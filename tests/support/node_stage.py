@@ -186,7 +186,7 @@ class Node:
     @property
     def asks_for_tokens_with_the_header(self) -> bool:
         """Whether this containerd gets tokens with the login in hosts.toml."""
-        return self.version not in ("1.6", "1.7")
+        return self.version != "1.6"
 
     @contextmanager
     def proxy_at(self, address: str, domain: str = "") -> Iterator[None]:
@@ -316,29 +316,22 @@ class Pod:
         return log
 
 
-_PATH_BEFORE_2 = (
-    'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{path}"\n'
-)
-_MIRRORS_BEFORE_2 = (
-    '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\n'
-    'endpoint = ["https://mirror.example"]\n'
-)
-FRESH: Mapping[str, str] = {"1.6": "version = 2\n", "1.7": "version = 2\n", "2.4": "version = 3\n"}
+FRESH: Mapping[str, str] = {"1.6": "version = 2\n", "2.4": "version = 3\n"}
 """A config.toml that says nothing."""
 PATCHES: Mapping[str, str] = {
-    "1.6": _PATH_BEFORE_2,
-    "1.7": _PATH_BEFORE_2,
+    "1.6": 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{path}"\n',
     "2.4": "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n"
     "config_path = '{path}'\n",
-    "mirrors 1.6": _MIRRORS_BEFORE_2,
-    "mirrors 1.7": _MIRRORS_BEFORE_2,
+    "mirrors 1.6": '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\n'
+    'endpoint = ["https://mirror.example"]\n',
     "mirrors 2.4": "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io']\n"
     "endpoint = ['https://mirror.example']\n",
 }
 """Pieces of config.toml: with a config_path, and with the older kind of mirror."""
 _SHIM = """\
 #!/bin/sh
-number=$(($(/bin/cat {counter}) + 1))
+read -r number <{counter}
+number=$((number + 1))
 echo "$number" >{counter}
 echo "{name} $*" >>{words}
 [ "$number" != {kill_at} ] || kill -9 0

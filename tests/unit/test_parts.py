@@ -14,7 +14,7 @@ from rehearsal.parts.build import MODULES, PARTS, PartError, Profile, obtain
 from rehearsal.progress import Progress
 
 KUBERNETES = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"]
-CONTAINERD = ["containerd", "containerd-shim-runc-v2", "ctr"]
+CONTAINERD = ["containerd", "ctr", "containerd-shim-runc-v2"]
 HELM = 'version.BuildInfo{{Version:"{}", GitCommit:"b1", GoVersion:"go1.26.8"}}'
 
 
@@ -262,13 +262,6 @@ def says_containerd(name: str, module: str, version: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("part", "module", "version"),
-    [
-        pytest.param("containerd", "github.com/containerd/containerd/v2", "v2.4.2", id="2.4"),
-        pytest.param("containerd17", "github.com/containerd/containerd", "v1.7.35", id="1.7"),
-    ],
-)
-@pytest.mark.parametrize(
     ("folders", "used"),
     [
         pytest.param(["path", "path", "path"], True, id="together"),
@@ -277,17 +270,17 @@ def says_containerd(name: str, module: str, version: str) -> str:
     ],
 )
 def test_containerd_is_used_only_with_its_shim_and_ctr_beside_it(
-    machine: Machine, part: str, module: str, version: str, folders: Sequence[str], used: bool
+    machine: Machine, folders: Sequence[str], used: bool
 ) -> None:
     for name, folder in zip(CONTAINERD, folders, strict=False):
-        says = says_containerd(name, module, version)
+        says = says_containerd(name, "github.com/containerd/containerd/v2", "v2.4.2")
         machine.has(name, says, asked="-v" if "shim" in name else "--version", folder=folder)
-    found = obtain([part], Progress())
+    found = obtain(["containerd"], Progress())
     assert machine.built() == ([] if used else CONTAINERD)
     assert len({path.parent for path in found.values()}) == 1
 
 
-def test_one_containerd_is_not_taken_for_the_other(machine: Machine) -> None:
+def test_a_containerd_of_another_version_is_not_used(machine: Machine) -> None:
     for name in CONTAINERD:
         says = says_containerd(name, "github.com/containerd/containerd", "v1.7.35")
         machine.has(name, says, asked="-v" if "shim" in name else "--version")
