@@ -164,7 +164,11 @@ class ContainerdNode:
         return time.monotonic() - started
 
     def remove(self, image: str) -> None:
-        """Remove an image by CRI; one that is not there is no error."""
+        """Remove an image by CRI; one that is not there is no error.
+
+        It waits for CRI, which answers a moment after its plugin is loaded. Raises NotInTimeError.
+        """
+        self.wait_ready()
         self._call("RemoveImage", _image_request(image), timeout=30)
 
     def _call(self, method: str, request: bytes, *, timeout: float) -> bytes:

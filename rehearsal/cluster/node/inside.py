@@ -50,7 +50,7 @@ class Spec:
     etc: str
     """A folder whose content is laid over /etc."""
     authority: str
-    """A certificate authority that everything on the node trusts, PEM."""
+    """The certificate authority that everything on the node trusts, and no other, PEM."""
     programs: list[str]
     """Programs that are on everyone's PATH in the node, by their own names."""
     services: dict[str, list[str]]
@@ -124,8 +124,7 @@ def _trust(authority: str) -> None:
     bundles = [Path(each) for each in _BUNDLES if Path(each).exists()] or [Path(_BUNDLES[0])]
     for bundle in bundles:
         bundle.parent.mkdir(parents=True, exist_ok=True)
-        with bundle.open("a") as file:
-            file.write(f"\n{authority}")
+        bundle.write_text(authority)
 
 
 def _install(programs: Iterable[str]) -> None:
