@@ -97,12 +97,12 @@ def injected_by(cluster: Cluster, configuration: dict[str, Any]) -> Iterator[Non
         return len(images(cluster.create(meshed("quay.io/a/b"))))
 
     before = containers()
-    cluster.kubectl("apply", "--server-side", "-f", "-", document=configuration)
+    cluster.apply(configuration)
     try:
         wait.until(lambda: containers() == before + 1, f"{name} is called")
         yield
     finally:
-        cluster.kubectl("delete", "mutatingwebhookconfiguration", name)
+        cluster.delete(configuration)
         wait.until(lambda: containers() == before, f"{name} is gone")
 
 
@@ -277,7 +277,7 @@ class TestGitOps:
             seen = redirected.kubectl("diff", *owner, "-f", "-", document=smoke, check=False)
             assert seen.returncode == 0, seen.stdout
         finally:
-            redirected.kubectl("delete", "pod", "smoke", "--force", "--grace-period=0")
+            redirected.delete(smoke, "default")
 
 
 class TestOthersPolicies:
@@ -286,14 +286,14 @@ class TestOthersPolicies:
     def test_one_that_allows_registries_has_to_allow_the_proxy(self, redirected: Cluster) -> None:
         rule, binding = ALLOWS_DOCKER_HUB
         for each in (rule, binding):
-            redirected.kubectl("apply", "-f", "-", document=each)
+            redirected.apply(each)
         try:
             wait.until(lambda: _denied(redirected, "quay.io/a/b"), "it denies")
             assert _denied(redirected, "nginx:1.29")
             assert images(redirected.create(labelled(OPTED_OUT, "nginx:1.29"))) == ["nginx:1.29"]
         finally:
             for each in (binding, rule):
-                redirected.kubectl("delete", str(each["kind"]), "only-docker-hub")
+                redirected.delete(each)
             wait.until(lambda: not _denied(redirected, "quay.io/a/b"), "it is gone")
 
     def test_one_that_verifies_images_by_docker_hubs_name_may_be_passed_over(
@@ -304,13 +304,13 @@ class TestOthersPolicies:
         """
         request.getfixturevalue("kyverno")
         as_written = labelled(OPTED_OUT, "acme/app:1")
-        redirected.kubectl("apply", "-f", "-", document=VERIFIES_DOCKER_HUB)
+        redirected.apply(VERIFIES_DOCKER_HUB)
         try:
             wait.until(lambda: _unverified(redirected, as_written), "it denies", timeout=120)
             verified = _unverified(redirected, pod("acme/app:1"))
             assert verified == (engine is Engine.CLUSTER_POLICY)
         finally:
-            redirected.kubectl("delete", "clusterpolicy", "signed")
+            redirected.delete(VERIFIES_DOCKER_HUB)
             wait.until(lambda: not _unverified(redirected, as_written), "it is gone", timeout=120)
 
 

@@ -131,8 +131,8 @@ def namespaces_left_alone(cluster: Cluster) -> None:
         labels = {"vke-dockerhub-proxy/redirect": "disabled"} if name == "opted-out" else {}
         namespace = {"apiVersion": "v1", "kind": "Namespace",
                      "metadata": {"name": name, "labels": labels}}  # fmt: skip
-        cluster.kubectl("apply", "-f", "-", document=namespace)
-        cluster.kubectl("create", "serviceaccount", "default", "-n", name, check=False)
+        cluster.apply(namespace)
+        cluster.await_service_account(name)
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +170,17 @@ def warning(cluster: Cluster) -> Iterator[Cluster]:
         excluded_pod_labels=sorted(STACK.excluded_pod_labels),
     )
     for each in documents:
-        cluster.kubectl("apply", "-f", "-", document=each)
+        cluster.apply(each)
     wait.until(lambda: all(said(cluster, pod("a/b")) for _ in range(5)), "the warning is there")
     yield cluster
     for each in documents:
-        cluster.kubectl("delete", each["kind"], each["metadata"]["name"])
+        cluster.delete(each)
     wait.until(lambda: not any(said(cluster, pod("a/b")) for _ in range(5)), "it is gone")
 
 
 def said(cluster: Cluster, document: dict[str, Any], namespace: str = "default") -> str:
     """What is warned of by a server-side dry run."""
-    done = cluster.kubectl(
-        "create", "--dry-run=server", "-n", namespace, "-f", "-", document=document
-    )
-    return done.stderr
+    return cluster.warnings(document, namespace)
 
 
 KINDS = ("Pod", "Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
@@ -200,7 +197,7 @@ def test_who_writes_an_image_that_is_not_served_reads_what_to_add_to_which_setti
     text = said(
         warning, of_kind(kind, pod("nginx", "grafana/grafana:12", "ghcr.io/x/y", "q.io/a/b"))
     )
-    assert text.startswith("Warning: ")
+    assert text.startswith('299 - "')
     assert "no proxy serves grafana/grafana:12 (add grafana to registry.namespaces)" in text
     assert "ghcr.io/x/y (add x to the namespaces of ghcr.io in upstreams)" in text
     assert "nginx" not in text
@@ -277,14 +274,14 @@ def test_an_update_is_warned_of_when_it_writes_the_spec_and_not_otherwise(warnin
         assert "a/b" in warning.kubectl("set", "image", "deployment/x", "c0=a/b").stderr
         assert warning.kubectl("set", "image", "deployment/x", "c0=nginx").stderr == ""
     finally:
-        warning.kubectl("delete", "deployment", "x", "--ignore-not-found")
+        warning.delete(deployment, "default")
 
 
 def test_the_audit_log_and_the_api_servers_metric_count_them(
     warning: Cluster, audit_log: Path
 ) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "audited"}}
-    warning.kubectl("apply", "-f", "-", document=namespace)
+    warning.apply(namespace)
     deployment = pods.workload("Deployment", "x", pod("nginx", "grafana/grafana:1", "a/b"))
     assert said(warning, deployment, "audited") != ""
 
@@ -319,7 +316,7 @@ def test_the_file_as_it_stands_is_a_policy_that_is_in_force(cluster: Cluster) ->
         each["metadata"]["name"] = "unchanged"
     binding["spec"]["policyName"] = "unchanged"
     for each in (policy, binding):
-        cluster.kubectl("apply", "-f", "-", document=each)
+        cluster.apply(each)
     try:
         wait.until(lambda: "unchanged" in said(cluster, pod("grafana/x")), "it warns")
         kind = ("validatingadmissionpolicy", "unchanged")
@@ -328,4 +325,4 @@ def test_the_file_as_it_stands_is_a_policy_that_is_in_force(cluster: Cluster) ->
         assert "unchanged" not in said(cluster, pod("nginx"))
     finally:
         for each in (policy, binding):
-            cluster.kubectl("delete", each["kind"], "unchanged")
+            cluster.delete(each)

@@ -62,11 +62,11 @@ def inventoried(cluster: Cluster) -> Iterator[Cluster]:
         CRD,
     ]
     for each in objects:
-        cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", document=each)
+        cluster.apply(each, NAMESPACE)
     cluster.kubectl("wait", "--for=condition=Established", "crd/databases.example.com")
     database = {"apiVersion": "example.com/v1", "kind": "Database", "metadata": {"name": "main"},
                 "spec": {"imageName": "ghcr.io/x/db:1"}}  # fmt: skip
-    cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", document=database)
+    cluster.apply(database, NAMESPACE)
     wait.until(lambda: len(cluster.pods("test=web", NAMESPACE)) == 3, "the Deployment has its Pods")
     yield cluster
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")

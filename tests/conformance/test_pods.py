@@ -194,7 +194,7 @@ def test_applying_the_same_pod_again_changes_nothing(
         assert found["spec"]["volumes"][0]["image"]["reference"] == f"{NGINX}:1"
         assert originals(found) == {"c0": "busybox:1", "volumes/data": "nginx:1"}
     finally:
-        redirected.kubectl("delete", "pod", "applied", "--force", "--grace-period=0")
+        redirected.delete(written, "default")
 
 
 @pytest.mark.parametrize("label", [f"{OPT_OUT_LABEL}={OPT_OUT_VALUE}", "cnpg.io/cluster=db"])
@@ -253,7 +253,7 @@ def test_excluded_namespaces_are_left(redirected: Cluster, namespace: str) -> No
         "kind": "Namespace",
         "metadata": {"name": namespace, "labels": labels},
     }
-    redirected.kubectl("apply", "-f", "-", document=document)
+    redirected.apply(document)
     redirected.await_service_account(namespace)
     wait.until(
         lambda: images(redirected.create(pod("nginx"), namespace)) == ["nginx"],
@@ -300,7 +300,7 @@ def test_the_pods_of_controllers_are_redirected_and_their_templates_are_not(
 ) -> None:
     name = f"of-a-{kind.lower()}"
     document = workload(kind, name, pod("nginx:1"))
-    redirected.kubectl("apply", "-f", "-", document=document)
+    redirected.apply(document, "default")
     try:
         if kind == "CronJob":
             redirected.kubectl("create", "job", name, f"--from=cronjob/{name}")
@@ -314,6 +314,6 @@ def test_the_pods_of_controllers_are_redirected_and_their_templates_are_not(
         )
         assert template["spec"]["containers"][0]["image"] == "nginx:1"
     finally:
-        redirected.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")
+        redirected.delete(document, "default")
         if kind == "CronJob":
             redirected.kubectl("delete", "job", name, "--ignore-not-found", "--wait=false")

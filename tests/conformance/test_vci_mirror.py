@@ -57,13 +57,13 @@ def in_force(cluster: Cluster, engine: Engine) -> Iterator[None]:
     )
     policy = annotating_policy(args, [DOMAIN, GHCR_DOMAIN])
     kind, name = engine.value.lower(), policy["metadata"]["name"]
-    cluster.kubectl("apply", "--server-side", "-f", "-", document=policy)
+    cluster.apply(policy)
     try:
         ready = metadata(policy)["annotations"]["pulumi.com/waitFor"]
         cluster.kubectl("wait", kind, name, f"--for={ready}", "--timeout=60s")
         yield
     finally:
-        cluster.kubectl("delete", kind, name, "--ignore-not-found")
+        cluster.delete(policy)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -158,14 +158,15 @@ def test_the_annotation_a_pod_brings_stays(mirrored: Cluster) -> None:
 def test_a_pod_of_a_deployment_is_annotated_and_its_deployment_is_not_changed(
     mirrored: Cluster,
 ) -> None:
-    mirrored.kubectl("apply", "-f", "-", document=workload("Deployment", "vci", pod("nginx")))
+    deployment = workload("Deployment", "vci", pod("nginx"))
+    mirrored.apply(deployment, "default")
     try:
         wait.until(lambda: bool(mirrored.pods("test=vci")), "the Deployment's Pod is there")
         assert [annotation(each) for each in mirrored.pods("test=vci")] == [MIRROR]
         stored = json.loads(mirrored.kubectl("get", "deployment", "vci", "-o", "json").stdout)
         assert "annotations" not in stored["spec"]["template"]["metadata"]
     finally:
-        mirrored.kubectl("delete", "deployment", "vci", "--wait=false")
+        mirrored.delete(deployment, "default")
 
 
 def test_images_are_still_redirected_beside_it(mirrored: Cluster) -> None:

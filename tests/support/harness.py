@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kubernetes import client
+from kubernetes import client, dynamic
+from kubernetes.dynamic.exceptions import NotFoundError
 
 from components.policy import redirect
 from components.types import DOCKER_HUB, Access, Engine, FailurePolicy, Proxy
@@ -59,12 +61,50 @@ class Cluster:
     processes: Processes
     api: client.ApiClient
 
+    @cached_property
+    def resources(self) -> dynamic.DynamicClient:
+        """Objects of every kind the API server serves."""
+        return dynamic.DynamicClient(self.api)  # type: ignore[no-untyped-call]
+
+    def apply(self, document: Mapping[str, Any], namespace: str | None = None) -> None:
+        """Apply an object; with a namespace, in that."""
+        self._kind(document).server_side_apply(
+            body=dict(document),
+            name=document["metadata"]["name"],
+            namespace=namespace,
+            field_manager="tests",
+            force_conflicts=True,
+        )
+
+    def delete(self, document: Mapping[str, Any], namespace: str | None = None) -> None:
+        """Delete an object at once, what it owns after it; one that is not there is no error."""
+        with suppress(NotFoundError):
+            self._kind(document).delete(
+                name=document["metadata"]["name"],
+                namespace=namespace,
+                grace_period_seconds=0,
+                propagation_policy="Background",
+            )
+
+    def warnings(self, document: Mapping[str, Any], namespace: str) -> str:
+        """The header `Warning` of the answer to a server-side dry run that creates an object."""
+        answer = self._kind(document).create(
+            body=dict(document), namespace=namespace, dry_run="All", serialize=False
+        )
+        return str(answer.headers.get("Warning", ""))
+
+    def _kind(self, document: Mapping[str, Any]) -> Any:
+        return self.resources.resources.get(
+            api_version=document["apiVersion"], kind=document["kind"]
+        )
+
     def await_service_account(self, namespace: str) -> None:
         """Wait until Pods can be created in a namespace."""
-        account = ("get", "serviceaccount", "default", "-n", namespace)
+        accounts = client.CoreV1Api(self.api)
         wait.until(
-            lambda: self.kubectl(*account, check=False).returncode == 0,
+            lambda: accounts.read_namespaced_service_account("default", namespace),
             f"namespace {namespace} has its service account",
+            ignoring=client.ApiException,
         )
 
     def kubectl(
@@ -88,15 +128,18 @@ class Cluster:
 
     def pod(self, name: str, namespace: str = "default") -> dict[str, Any]:
         """A stored Pod."""
-        found: dict[str, Any] = json.loads(
-            self.kubectl("get", "pod", name, "-n", namespace, "-o", "json").stdout
+        answer: Any = client.CoreV1Api(self.api).read_namespaced_pod(
+            name, namespace, _preload_content=False
         )
+        found: dict[str, Any] = json.loads(answer.data)
         return found
 
     def pods(self, selector: str, namespace: str = "default") -> list[dict[str, Any]]:
         """Stored Pods with a label."""
-        text = self.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json").stdout
-        found: list[dict[str, Any]] = json.loads(text)["items"]
+        answer: Any = client.CoreV1Api(self.api).list_namespaced_pod(
+            namespace, label_selector=selector, _preload_content=False
+        )
+        found: list[dict[str, Any]] = json.loads(answer.data)["items"]
         return found
 
     def admitted(self, image: str) -> str | None:
@@ -119,13 +162,12 @@ class Cluster:
         probe = f"{proxies[0].host}/{list(proxies[0].namespaces)[-1]}/probe"
         try:
             for each in documents:
-                self.kubectl("apply", "--server-side", "-f", "-", document=each)
+                self.apply(each)
             wait.until(lambda: self.admitted(probe) not in {probe, None}, f"{engine} takes effect")
             yield documents
         finally:
             for each in reversed(documents):
-                kind, name = each["kind"], each["metadata"]["name"]
-                self.kubectl("delete", kind, name, "--ignore-not-found")
+                self.delete(each)
             wait.until(lambda: self.admitted(probe) == probe, f"{engine} is gone")
 
 
@@ -149,7 +191,7 @@ def bare_cluster(folder: Path, **settings: Any) -> Iterator[Cluster]:
 def small_cluster(folder: Path, **settings: Any) -> Iterator[Cluster]:
     """A control plane with one node of kwok's, and no Kyverno; `settings` as of its start()."""
     with bare_cluster(folder, **settings) as cluster:
-        cluster.kubectl("apply", "-f", "-", document=control_plane.node("node-a"))
+        cluster.apply(control_plane.node("node-a"))
         cluster.await_service_account("default")
         yield cluster
 

@@ -57,7 +57,7 @@ def stored(cluster: Cluster, written: Mapping[str, Any]) -> Iterator[str]:
     try:
         yield name
     finally:
-        cluster.kubectl("delete", "pod", name, "--force", "--grace-period=0")
+        cluster.delete(written, "default")
 
 
 def images(found: Mapping[str, Any], kind: str = "containers") -> list[str]:
