@@ -18,7 +18,13 @@ from rehearsal.locations import CHECKOUT
 from tests.support.machine import CANNOT
 
 _MACHINE = "this machine's mounts and links"
-_LONGEST = (_MACHINE, "stage", "conformance", "cli")
+_LONGEST = (_MACHINE, "stage", "conformance", "cli", "node")
+_FEW_AND_LONG = (
+    "test_node_roll_out",
+    "test_looks_at_the_api_server",
+    "test_kyverno_release",
+    "test_rehearsal_interrupted",
+)
 _CHECKOUT = pytest.StashKey[str]()
 _CONTAINERD = re.compile(r"\[(1\.6|2\.4)\b")
 
@@ -82,12 +88,12 @@ class _ByParts(LoadScopeScheduling):  # type: ignore[misc] # it has no types
         return _parts_shared_by(nodeid)
 
 
-def _turn(nodeid: str, sizes: Mapping[str, int]) -> tuple[int, int, str]:
+def _turn(nodeid: str, sizes: Mapping[str, int]) -> tuple[int, bool, int, str]:
     parts = _parts_shared_by(nodeid)
     folder = parts.partition("/")[0]
-    if folder in _LONGEST:
-        return _LONGEST.index(folder), 0, parts
-    return len(_LONGEST) + (folder != "node"), -sizes[parts], parts
+    turn = _LONGEST.index(folder) if folder in _LONGEST else len(_LONGEST)
+    few_and_long = any(each in parts for each in _FEW_AND_LONG)
+    return turn, not few_and_long, -sizes[parts], parts
 
 
 def _parts_shared_by(nodeid: str) -> str:

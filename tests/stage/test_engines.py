@@ -97,5 +97,9 @@ def test_no_login_of_the_stack_and_no_kyverno_is_left_in_the_cluster(deployed: R
     api = client.CoreV1Api(api_client(deployed))
     namespaces: Any = api.list_namespace()
     secrets: Any = api.list_secret_for_all_namespaces()
+    webhooks: Any = client.AdmissionregistrationV1Api(
+        api_client(deployed)
+    ).list_mutating_webhook_configuration()
     assert "kyverno" not in {each.metadata.name for each in namespaces.items}
+    assert [each for each in webhooks.items if "kyverno" in each.metadata.name] == []
     assert SECRET not in {each.metadata.name for each in secrets.items}

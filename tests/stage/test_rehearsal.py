@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import stat
-import subprocess
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from kubernetes import client
+from kubernetes import client, dynamic
 
 from components.labels import NAMESPACE, NODES_NAMESPACE
 from components.policy import redirect
-from components.pull_credentials import ROLE, SECRET
+from components.pull_credentials import SECRET
 from components.types import DOCKER_HUB, Access, Engine, Proxy
 from rehearsal import wait
 from rehearsal.admit import admit
 from rehearsal.cluster.control_plane import client_of
 from rehearsal.deploy import embedded
 from rehearsal.deploy.stack import Runner, deploy, outputs_of, stack_config
-from rehearsal.parts.build import obtain
 from rehearsal.progress import Progress
 from rehearsal.proof import login_of
 from rehearsal.stage import KWOK_NODES, Run, api_client
@@ -34,11 +30,9 @@ from tests.support.rehearsals import (
     DOMAIN,
     GHCR_DOMAIN,
     asking,
-    interrupted_at,
     ran,
     rehearsal,
     run_of,
-    up_interrupted_at,
 )
 
 
@@ -230,52 +224,22 @@ def _calls(run: Run) -> list[dict[str, Any]]:
 def _live(run: Run) -> dict[str, tuple[str, Any]]:
     """What the stack has in its cluster, Kyverno's Deployments with it: uid and content."""
     record = json.loads((run.folder / "embedded" / "deployed.json").read_text())
-    asked = [("-n", "kyverno", "deployments")]
+    api: Any = dynamic.DynamicClient(api_client(run))  # type: ignore[no-untyped-call]
+    deployments = api.resources.get(api_version="apps/v1", kind="Deployment")
+    found = deployments.get(namespace="kyverno").to_dict()["items"]
     for kind, cluster, identity in record:
         if cluster and not kind.endswith(":Release"):
-            _, api_version, word = kind.split(":")
-            group, _, version = api_version.removeprefix("core/").rpartition("/")
+            _, version, word = kind.split(":")
+            resource = api.resources.get(api_version=version.removeprefix("core/"), kind=word)
             namespace, _, name = identity.rpartition("/")
-            resource = f"{word}.{version}.{group}" if group else word
-            asked.append((*(("-n", namespace) if namespace else ()), f"{resource}/{name}"))
+            found.append(resource.get(name=name, namespace=namespace or None).to_dict())
     live = {}
-    for words in asked:
-        answer: Any = json.loads(kubectl(run.kubeconfig, "get", *words, "-o", "json").stdout)
-        for each in answer.get("items", [answer]):
-            metadata = each.pop("metadata")
-            each.pop("status", None)
-            name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
-            live[f"{each['kind']} {name}"] = (metadata["uid"], each)
+    for each in found:
+        metadata = each.pop("metadata")
+        each.pop("status", None)
+        name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+        live[f"{each['kind']} {name}"] = (metadata["uid"], each)
     return live
-
-
-def test_helm_can_take_kyverno_away_while_its_controller_runs_and_put_it_there_again(
-    run: Run, deployed: Run
-) -> None:
-    """A destroy ends: the stand-in follows the chart's hooks, as a kubelet would."""
-    helm = obtain(("helm",), Progress())["helm"]
-    wait.until(lambda: _copied_logins(deployed), "the login is copied")
-    kubectl(deployed.kubeconfig, "delete", "clusterpolicy", "--all", "--timeout=20s")
-    kubectl(deployed.kubeconfig, "delete", "clusterrole", ROLE, "--cascade=foreground")
-    assert _copied_logins(deployed) == []
-    subprocess.run(
-        [helm, "uninstall", "kyverno", "-n", "kyverno", "--wait", "--timeout=60s"],
-        env={**os.environ, "KUBECONFIG": str(run.kubeconfig), "HOME": str(run.folder)},
-        check=True,
-        capture_output=True,
-    )
-    wait.until(lambda: "kyverno" not in _mutating_webhooks(deployed), "its webhooks are gone")
-    kubectl(deployed.kubeconfig, "delete", "namespace", "kyverno", "--timeout=30s")
-    rehearsal("deploy", "--runner", "embedded", folder=run.folder)
-    wait.until(lambda: _copied_logins(deployed), "the login is copied again")
-
-
-def _mutating_webhooks(run: Run) -> str:
-    """The names of the registrations of mutating webhooks."""
-    found: Any = client.AdmissionregistrationV1Api(
-        api_client(run)
-    ).list_mutating_webhook_configuration()
-    return " ".join(each.metadata.name for each in found.items)
 
 
 def _copied_logins(run: Run) -> list[str]:
@@ -315,25 +279,3 @@ def test_two_rehearsals_at_once_do_not_meet(run: Run) -> None:
     assert not second.folder.exists()
     assert processes_with(str(second.folder)) == []
     assert processes_with(str(run.folder)) != []
-
-
-def test_ctrl_c_stops_everything_it_started() -> None:
-    folder = interrupted_at(
-        "kubernetes:helm.sh/v3:Release rehearsal-kyverno-release", "--no-node", log="kyverno.log"
-    )
-    assert processes_with(str(folder)) == []
-    rehearsal("down", folder=folder)
-
-
-@pytest.mark.parametrize(
-    ("number", "log"),
-    [
-        pytest.param(signal.SIGINT, "etcd.log", id="Ctrl-C at the first part"),
-        pytest.param(signal.SIGINT, "volcengine.log", id="Ctrl-C at a late part"),
-        pytest.param(signal.SIGTERM, "kwok.log", id="SIGTERM"),
-    ],
-)
-def test_an_up_that_is_interrupted_leaves_nothing(number: signal.Signals, log: str) -> None:
-    folder = up_interrupted_at("starting Kubernetes", "--no-node", log=log, number=number)
-    assert processes_with(str(folder)) == []
-    assert not folder.exists()
