@@ -71,6 +71,7 @@ class RunningEmulator:
     def __init__(self, ready: Ready) -> None:
         self.url = ready.url
         self.names_url = ready.names_url
+        self._own_side = httpx.Client(base_url=f"{ready.url}/-/", trust_env=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -124,7 +125,7 @@ class RunningEmulator:
 
     def administer(self, method: str, path: str, body: object = None) -> Any:
         """Use the rehearsal's own side of the emulator."""
-        answer = httpx.request(method, f"{self.url}/-/{path}", json=body, trust_env=False)
+        answer = self._own_side.request(method, path, json=body)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

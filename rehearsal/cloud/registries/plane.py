@@ -132,6 +132,8 @@ class ProxyRegistry:
     async def set_fault(self, fault: DataFault | None) -> None:
         """Put a fault in force in place of the one before; None heals the registry."""
         listener = self._started()
+        if fault == self._faults.fault:
+            return
         self._faults.fault = fault
         self._close_black_hole()
         await listener.stop()
