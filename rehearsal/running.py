@@ -11,7 +11,7 @@ from typing import Any
 from kubernetes import client
 
 from rehearsal import wait
-from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cloud.registries.access_log import AccessRecord, log_file, read_log
 from rehearsal.cluster import node as real_node
 from rehearsal.stage import Run
 
@@ -90,7 +90,7 @@ def run(
 
 def records_of(run: Run, domain: str) -> list[AccessRecord]:
     """What a proxy registry has logged so far."""
-    return read_log(run.folder / "proxies" / domain / "access.log")
+    return read_log(log_file(run.proxies, domain))
 
 
 def by_containerd(records: Sequence[AccessRecord]) -> list[AccessRecord]:

@@ -35,6 +35,7 @@ CLUSTER_ID = "ccrehearsal0000000001"
 CHART = RUNS / "kyverno-chart"
 """Where `Pulumi.rehearsal.yaml` finds the Kyverno chart."""
 KWOK_NODES = 3
+_PROXIES = "proxies"
 
 
 class Run(BaseModel):
@@ -82,6 +83,11 @@ class Run(BaseModel):
         partial = self.folder / "run.json.partial"
         write_private(partial, self.model_dump_json(indent=1))
         partial.rename(self.folder / "run.json")
+
+    @property
+    def proxies(self) -> Path:
+        """Where the proxy registries keep what is theirs."""
+        return self.folder / _PROXIES
 
     @classmethod
     def load(cls, folder: Path) -> Run:
@@ -290,7 +296,7 @@ def _start_volcengine(
         ],
         "data_plane": {
             "registry_binary": str(parts["registry"]),
-            "work_dir": str(folder / "proxies"),
+            "work_dir": str(folder / _PROXIES),
             "upstreams": upstreams,
             "authority": {"certificate": str(authority.certificate), "key": str(authority.key)},
             **({"addresses": network.registries, "port": 443} if network else {}),

@@ -23,7 +23,7 @@ from kubernetes import client
 from components import node_mirror
 from components.labels import NODES_NAMESPACE
 from rehearsal import wait
-from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cloud.registries.access_log import AccessRecord, log_file, read_log
 from rehearsal.cloud.registries.client import RegistryLogin
 from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cluster import node as real_node
@@ -72,7 +72,7 @@ class NodeCluster(Cluster):
 
     def pulls(self, repository: str) -> list[AccessRecord]:
         """The requests for content of a repository in the proxy's access log."""
-        log = read_log(self.folder / "proxies" / self.domain / "access.log")
+        log = read_log(log_file(self.folder / "proxies", self.domain))
         return [each for each in log if each.path.startswith(f"/v2/{repository}/")]
 
     def run(self, image: str, *command: str, **spec: Any) -> str:

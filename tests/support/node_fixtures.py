@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from rehearsal.cloud.registries.access_log import log_file
 from rehearsal.cloud.registries.images import DOCKER_HUB
 from rehearsal.cloud.registries.login import AuthMode
 from rehearsal.cluster import node as real_node
@@ -64,7 +65,7 @@ def _worlds(
                 proxy_address=address,
                 upstream=upstream.by_host[host],
                 ca_certificate=upstream.authority.certificate,
-                access_log=folder / login.domain / "access.log",
+                access_log=log_file(folder, login.domain),
                 passwords=[password],
             )
         yield found

@@ -23,7 +23,7 @@ from rehearsal import wait
 from rehearsal.cloud.api.config import Delays, EmulatorConfig
 from rehearsal.cloud.api.run import Ready, emulator
 from rehearsal.cloud.registries import upstream
-from rehearsal.cloud.registries.access_log import AccessRecord, read_log
+from rehearsal.cloud.registries.access_log import AccessRecord, log_file, read_log
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.client import PullClient, RegistryLogin
 from rehearsal.cloud.registries.images import DOCKER_HUB, SAMPLE_IMAGES
@@ -309,7 +309,7 @@ class Stage:
 
     def access_log(self, domain: str) -> list[AccessRecord]:
         """What a proxy registry logged so far."""
-        return read_log(self.proxies / domain / "access.log")
+        return read_log(log_file(self.proxies, domain))
 
     def http(self, domain: str) -> httpx.Client:
         """A plain HTTP client for one registry's domain, on one connection."""

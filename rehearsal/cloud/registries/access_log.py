@@ -83,6 +83,11 @@ def parse_line(line: str) -> AccessRecord:
     )
 
 
+def log_file(work_dir: Path, domain: str) -> Path:
+    """Where the data plane that works in a folder keeps the access log of a proxy registry."""
+    return work_dir / domain / "access.log"
+
+
 def read_log(path: Path) -> list[AccessRecord]:
     """Read a whole access log; an absent file is an empty log."""
     try:

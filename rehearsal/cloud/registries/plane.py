@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from rehearsal.cloud.registries import distribution
-from rehearsal.cloud.registries.access_log import AccessLog
+from rehearsal.cloud.registries.access_log import AccessLog, log_file
 from rehearsal.cloud.registries.certificates import Authority
 from rehearsal.cloud.registries.faults import DataFault, FaultKind, FaultState
 from rehearsal.cloud.registries.gate import Gate, Registry
@@ -76,7 +76,7 @@ class ProxyRegistry:
         self._running = contextlib.AsyncExitStack()
         self.address = address
         """The IP address it is served on."""
-        self._log = AccessLog(self._folder / "access.log")
+        self._log = AccessLog(log_file(config.work_dir, registry.domain))
 
     @property
     def access_log(self) -> Path:
