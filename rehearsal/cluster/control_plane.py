@@ -94,7 +94,7 @@ def start(
             f"--initial-cluster=default=http://127.0.0.1:{peer_port}",
             "--unsafe-no-fsync=true",
         ],
-        ready=lambda: _healthy(f"{etcd}/health"),
+        ready=lambda: _healthy(f"{etcd}/health", authority.certificate),
         disposable=True,
     )
     plane = _start_api_server(
@@ -166,7 +166,7 @@ def _start_api_server(
             *options,
         ],
         environment=environment,
-        ready=lambda: _healthy(f"{plane.url}/readyz", plane),
+        ready=lambda: _healthy(f"{plane.url}/readyz", plane.authority, plane.token),
         timeout=90,
         disposable=True,
     )
@@ -287,9 +287,9 @@ def node(name: str, *, zone: str = "a", labels: Mapping[str, str] | None = None)
     }
 
 
-def _healthy(url: str, plane: ControlPlane | None = None) -> bool:
-    verify = ssl.create_default_context(cafile=str(plane.authority) if plane else None)
-    headers = {"Authorization": f"Bearer {plane.token}"} if plane else {}
+def _healthy(url: str, authority: Path, token: str = "") -> bool:
+    verify = ssl.create_default_context(cafile=str(authority))
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         return httpx.get(url, headers=headers, verify=verify, timeout=2, trust_env=False).is_success
     except httpx.HTTPError:
