@@ -19,12 +19,14 @@ from tests.support.machine import CANNOT
 
 _MACHINE = "this machine's mounts and links"
 _LONGEST = (_MACHINE, "stage", "conformance", "cli", "node")
+"""What takes longest, in its order: scopes, and folders of them."""
 _FEW_AND_LONG = (
     "test_node_roll_out",
     "test_looks_at_the_api_server",
     "test_kyverno_release",
     "test_rehearsal_interrupted",
 )
+"""Files that begin before others of their folder: their tests are few, and wait."""
 _CHECKOUT = pytest.StashKey[str]()
 _CONTAINERD = re.compile(r"\[(1\.6|2\.4)\b")
 
