@@ -474,10 +474,10 @@ def test_no_pull_bypasses_the_proxy_or_fails_while_the_file_is_rewritten(
         done = node.apply(node.mirrors(ca=ca if turn % 2 else ""))
         assert done.returncode == 0, done.stdout
 
-    pulls = while_running(rewrite, 25, lambda: node.containerd.pull(IMAGE), 100)
-    assert pulls >= 100
+    pulls = while_running(rewrite, 50, lambda: node.containerd.pull(IMAGE), 200)
+    assert pulls >= 200
     assert node.world.asked_upstream() == before
-    assert len(node.world.records()) - records >= 100
+    assert len(node.world.records()) - records >= 200
 
 
 def test_a_run_that_may_not_restart_containerd_stops_before_anything_changes(node: Node) -> None:

@@ -21,7 +21,6 @@ from rehearsal.deploy.stack import Runner, deploy, engine_config, outputs_of
 from rehearsal.progress import Progress
 from rehearsal.proof import login_of
 from rehearsal.stage import Run, api_client
-from rehearsal.wait import NotInTimeError
 
 DOMAIN = "dockerhub-rehearsal-cn-beijing.cr.volces.com"
 KINDS = {
@@ -181,7 +180,7 @@ def test_a_copy_that_is_changed_or_deleted_is_put_right(
         change(api, namespace, "Somebody-1")  # again: Kyverno does not know a copy at once
         return wait.until(lambda: login_in(api, namespace) == password, "it is", timeout=5)
 
-    wait.until(is_put_right, "the copy is put right", ignoring=NotInTimeError)
+    wait.until(is_put_right, "the copy is put right", ignoring=wait.NotInTimeError)
     before: Any = api.read_namespaced_secret(SECRET, namespace)
     api.delete_namespaced_secret(SECRET, namespace)
     wait.until(lambda: login_in(api, namespace) == password, "the copy is back")

@@ -106,7 +106,7 @@ def asking(run: Run, images: Sequence[str]) -> Iterator[list[str | None]]:
     admitted: list[str | None] = []
 
     def ask() -> None:
-        while not stopped.wait(0.05):
+        while not stopped.wait(0.02):
             admitted.extend(each.admitted for each in admit(api, images, workers=1))
 
     thread = threading.Thread(target=ask)
